@@ -1,0 +1,107 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"time"
+)
+
+// check adds the problems that no single field can tell.
+func (p *problems) check(c *Config) {
+	p.checkUpstreams(c)
+	p.checkModels(c)
+	p.checkLimits("limits", c.Limits)
+	for name, limits := range c.Plans {
+		p.checkLimits(fmt.Sprintf("plans[%q].limits", name), limits)
+	}
+	if c.MetricsListen != "" && sameAddress(c.Listen, c.MetricsListen) {
+		p.addf("metrics.listen", "is the address of listen too: choose another port")
+	}
+}
+
+func (p *problems) checkUpstreams(c *Config) {
+	seen := map[string]int{}
+	for i, u := range c.Upstreams {
+		at := fmt.Sprintf("upstreams[%d]", i)
+		if first, ok := seen[u.Name]; ok {
+			p.addf(at+".name", "upstreams[%d] has this name already", first)
+			continue
+		}
+		seen[u.Name] = i
+		if u.URL.Hostname() == "" {
+			p.addf(at+".url", "must be an http:// or https:// URL with a host, such as http://127.0.0.1:8002/v1")
+		}
+		if u.Key != "" && u.KeyFile != "" {
+			p.addf(at+".key_file", "key is given too: keep one of them")
+		}
+		if u.CAFile != "" && u.URL.Scheme != "https" {
+			p.addf(at+".ca_file", "goes with an https:// url")
+		}
+	}
+}
+
+func (p *problems) checkModels(c *Config) {
+	owner := map[string]string{}
+	claim := func(path, name, model string) {
+		if other, ok := owner[name]; ok {
+			p.addf(path, "is a name of the model %q already", other)
+			return
+		}
+		owner[name] = model
+	}
+	for i, m := range c.Models {
+		at := fmt.Sprintf("models[%d]", i)
+		claim(at+".name", m.Name, m.Name)
+		for j, alias := range m.Aliases {
+			claim(fmt.Sprintf("%s.aliases[%d]", at, j), alias, m.Name)
+		}
+		if _, ok := c.Upstream(m.Upstream); !ok {
+			p.addf(at+".upstreams[0]", "no upstream has this name; there are: %s", names(c.Upstreams))
+		}
+		if m.Context > 0 && m.MaxOutput > m.Context {
+			p.addf(at+".max_output", "is more than the context window of %d tokens", m.Context)
+		}
+	}
+	if _, ok := owner[c.DefaultModel]; c.DefaultModel != "" && !ok {
+		p.addf("default_model", "no model has this name or alias")
+	}
+}
+
+func (p *problems) checkLimits(path string, limits []Limit) {
+	seen := map[string]bool{}
+	for i, l := range limits {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		if seen[l.Name] {
+			p.addf(at+".name", "another limit of this list has this name: rename one")
+		}
+		seen[l.Name] = true
+		if l.Burst > 0 && l.Burst < l.Amount {
+			p.addf(at+".burst", "is less than the rate's amount of %d, so it could never be used up", l.Amount)
+		}
+		if l.Window > 30*24*time.Hour {
+			p.addf(at, "the window is longer than 30 days")
+		}
+	}
+}
+
+func names(list []Upstream) string {
+	s := ""
+	for i, u := range list {
+		if i > 0 {
+			s += ", "
+		}
+		s += u.Name
+	}
+	return s
+}
+
+// sameAddress reports whether two listeners would clash.
+func sameAddress(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || portA == "0" {
+		return false
+	}
+	every := func(h string) bool { return h == "0.0.0.0" || h == "::" || h == "" }
+	return hostA == hostB || every(hostA) || every(hostB)
+}

@@ -1,0 +1,107 @@
+package config
+
+import (
+	"net/url"
+	"time"
+)
+
+// Defaults of what weir.yaml leaves out.
+const (
+	DefaultListen          = "0.0.0.0:8080"
+	DefaultConnectTimeout  = 2 * time.Second
+	DefaultIdleTimeout     = 5 * time.Minute
+	DefaultMaxRequestBytes = 8 << 20
+)
+
+// Config is weir.yaml, read, checked and with defaults filled in. It is shared
+// and never changed.
+type Config struct {
+	File          string // as given to Load; "" for the built-in demo
+	Listen        string // host:port of Envoy's public listener
+	RunDir        string // folder of the Unix sockets; "" when the file says nothing
+	MetricsListen string // host:port of /metrics; "" is off
+	Keys          Keys
+	Upstreams     []Upstream
+	Models        []Model
+	DefaultModel  string // "" is off
+	Plans         map[string][]Limit
+	Limits        []Limit
+	LedgerFile    string // "" is off
+	Envoy         Envoy
+}
+
+// Keys says where client keys come from.
+type Keys struct {
+	Files      []string // absolute or relative to the working folder
+	PepperFile string
+}
+
+// Upstream is one OpenAI-compatible server.
+type Upstream struct {
+	Name    string
+	URL     *url.URL // http or https, path without trailing slash
+	Key     Secret   // "" when the server asks for none
+	KeyFile string
+	CAFile  string // "" is the system's bundle
+	Connect time.Duration
+	Idle    time.Duration
+}
+
+// Model is a name that clients may use.
+type Model struct {
+	Name      string
+	Aliases   []string
+	Upstream  string
+	Context   int64 // tokens; 0 is unknown
+	MaxOutput int64 // tokens; 0 writes nothing
+}
+
+// Envoy says how Envoy runs.
+type Envoy struct {
+	Concurrency     uint32 // worker threads; 0 is one per core
+	MaxRequestBytes uint32
+}
+
+// Unit is what a limit counts.
+type Unit uint8
+
+// The units.
+const (
+	Requests Unit = iota
+	Tokens
+	InputTokens
+	OutputTokens
+	Concurrency
+)
+
+// Scope is a dimension that a limit counts for.
+type Scope uint8
+
+// The scopes.
+const (
+	PerKey Scope = iota
+	PerUser
+	PerTeam
+	PerPlan
+	PerModel
+)
+
+// Limit is one rule: Amount of Unit in any Window, for each combination of Per.
+type Limit struct {
+	Name   string
+	Per    []Scope // empty: the whole site
+	Unit   Unit
+	Amount int64
+	Window time.Duration // 0 for Concurrency
+	Burst  int64         // 0: none
+}
+
+// Upstream returns the upstream of that name.
+func (c *Config) Upstream(name string) (Upstream, bool) {
+	for _, u := range c.Upstreams {
+		if u.Name == name {
+			return u, true
+		}
+	}
+	return Upstream{}, false
+}

@@ -1,0 +1,134 @@
+package config
+
+import (
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	configv1 "github.com/weir-gateway/weir/proto/weir/config/v1"
+)
+
+// fromProto turns a valid message into a Config.
+func fromProto(file string, m *configv1.Config) *Config {
+	dir := filepath.Dir(file)
+	c := &Config{
+		File:          file,
+		Listen:        or(m.GetListen(), DefaultListen),
+		RunDir:        within(dir, m.GetRunDir()),
+		MetricsListen: m.GetMetrics().GetListen(),
+		Keys:          Keys{PepperFile: within(dir, m.GetKeys().GetPepperFile())},
+		DefaultModel:  m.GetDefaultModel(),
+		Plans:         map[string][]Limit{},
+		Limits:        Limits(m.GetLimits()),
+		LedgerFile:    within(dir, m.GetLedger().GetFile()),
+		Envoy: Envoy{
+			Concurrency:     m.GetEnvoy().GetConcurrency(),
+			MaxRequestBytes: or(m.GetEnvoy().GetMaxRequestBytes(), DefaultMaxRequestBytes),
+		},
+	}
+	for _, f := range m.GetKeys().GetFiles() {
+		c.Keys.Files = append(c.Keys.Files, within(dir, f))
+	}
+	for _, u := range m.GetUpstreams() {
+		c.Upstreams = append(c.Upstreams, upstream(dir, u))
+	}
+	for _, mo := range m.GetModels() {
+		c.Models = append(c.Models, Model{
+			Name: mo.GetName(), Aliases: mo.GetAliases(), Upstream: mo.GetUpstreams()[0],
+			Context: mo.GetContext(), MaxOutput: mo.GetMaxOutput(),
+		})
+	}
+	for name, p := range m.GetPlans() {
+		c.Plans[name] = Limits(p.GetLimits())
+	}
+	return c
+}
+
+func upstream(dir string, u *configv1.Upstream) Upstream {
+	parsed, err := url.Parse(strings.TrimRight(u.GetUrl(), "/"))
+	if err != nil {
+		parsed = &url.URL{} // reported by check
+	}
+	return Upstream{
+		Name: u.GetName(), URL: parsed, Key: Secret(u.GetKey()),
+		KeyFile: within(dir, u.GetKeyFile()), CAFile: within(dir, u.GetCaFile()),
+		Connect: duration(u.GetTimeouts().GetConnect(), DefaultConnectTimeout),
+		Idle:    duration(u.GetTimeouts().GetIdle(), DefaultIdleTimeout),
+	}
+}
+
+// Limits turns valid messages into rules.
+func Limits(list []*configv1.Limit) (out []Limit) {
+	for _, l := range list {
+		out = append(out, limit(l))
+	}
+	return out
+}
+
+func limit(l *configv1.Limit) Limit {
+	out := Limit{Name: l.GetName(), Burst: l.GetBurst()}
+	for _, s := range l.GetPer() {
+		out.Per = append(out.Per, scopes[s])
+	}
+	switch {
+	case l.GetConcurrency() > 0:
+		out.Unit, out.Amount = Concurrency, l.GetConcurrency()
+	case l.GetRequests() != "":
+		out.Unit = Requests
+		out.Amount, out.Window = rate(l.GetRequests())
+	case l.GetTokens() != "":
+		out.Unit = Tokens
+		out.Amount, out.Window = rate(l.GetTokens())
+	case l.GetInputTokens() != "":
+		out.Unit = InputTokens
+		out.Amount, out.Window = rate(l.GetInputTokens())
+	default:
+		out.Unit = OutputTokens
+		out.Amount, out.Window = rate(l.GetOutputTokens())
+	}
+	return out
+}
+
+var scopes = map[configv1.Scope]Scope{
+	configv1.Scope_key: PerKey, configv1.Scope_user: PerUser, configv1.Scope_team: PerTeam,
+	configv1.Scope_plan: PerPlan, configv1.Scope_model: PerModel,
+}
+
+var windows = map[byte]time.Duration{'s': time.Second, 'm': time.Minute, 'h': time.Hour}
+
+// rate reads 20/s or 100/10m, whose form the schema has checked.
+func rate(s string) (amount int64, window time.Duration) {
+	left, right, _ := strings.Cut(s, "/")
+	amount, _ = strconv.ParseInt(left, 10, 64)
+	unit := windows[right[len(right)-1]]
+	count, err := strconv.ParseInt(right[:len(right)-1], 10, 64)
+	if err != nil {
+		count = 1 // "20/s"
+	}
+	return amount, time.Duration(count) * unit
+}
+
+func duration(s string, otherwise time.Duration) time.Duration {
+	if d, err := time.ParseDuration(s); err == nil {
+		return d
+	}
+	return otherwise
+}
+
+// within resolves a path that stands in a file of that folder.
+func within(dir, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+func or[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}

@@ -1,0 +1,114 @@
+package config
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func testEnv(name string) (string, bool) {
+	v, ok := map[string]string{
+		"HOSTED_URL": "https://ai.example.org/v1",
+		"HOSTED_KEY": "sk-hosted-0123456789",
+		"SECRET":     "sk-canary-0123456789",
+	}[name]
+	return v, ok
+}
+
+func TestGoodFiles(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.good.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no fixtures: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			if _, err := Load(file, testEnv); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Each bad file has its messages beside it, word for word.
+func TestBadFiles(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.bad.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no fixtures: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = parse(filepath.Base(file), text, false, testEnv)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			got := err.Error() + "\n"
+			if strings.Contains(got, "canary") {
+				t.Errorf("the message shows a secret:\n%s", got)
+			}
+			golden := strings.TrimSuffix(file, ".yaml") + ".txt"
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("messages (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestLoadFillsIn(t *testing.T) {
+	c, err := Load("testdata/everything.good.yaml", testEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := c.Upstreams[0].URL.String(), "http://127.0.0.1:8002/v1"; got != want {
+		t.Errorf("url = %q, want %q", got, want)
+	}
+	if got, want := c.Upstreams[1].Key.Reveal(), "sk-hosted-0123456789"; got != want {
+		t.Errorf("key = %q, want the value of ${HOSTED_KEY}", got)
+	}
+	if got, want := c.Upstreams[0].Connect, DefaultConnectTimeout; got != want {
+		t.Errorf("connect timeout = %v, want the default %v", got, want)
+	}
+	if got, want := c.Keys.Files[1], filepath.Join("testdata", "config", "api_keys.json"); got != want {
+		t.Errorf("key file = %q, want %q: relative to weir.yaml", got, want)
+	}
+	want := []Limit{
+		{Name: "site-concurrency", Unit: Concurrency, Amount: 500},
+		{Name: "key-qps", Per: []Scope{PerKey}, Unit: Requests, Amount: 20, Window: time.Second, Burst: 40},
+		{Name: "key-tpm", Per: []Scope{PerKey}, Unit: Tokens, Amount: 100000, Window: time.Minute},
+		{Name: "out", Per: []Scope{PerUser, PerModel}, Unit: OutputTokens, Amount: 2000000, Window: 24 * time.Hour},
+		{Name: "in", Per: []Scope{PerTeam, PerPlan}, Unit: InputTokens, Amount: 500, Window: 10 * time.Second},
+		{Name: "key-slots", Per: []Scope{PerKey}, Unit: Concurrency, Amount: 8},
+	}
+	if diff := cmp.Diff(want, c.Limits); diff != "" {
+		t.Errorf("limits (-want +got):\n%s", diff)
+	}
+}
+
+func TestInlineSecretInPrivateFile(t *testing.T) {
+	text, err := os.ReadFile("testdata/inline-secret.bad.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parse("weir.yaml", text, true, testEnv); err != nil {
+		t.Errorf("a file that only its owner can read may hold a secret: %v", err)
+	}
+}
