@@ -1,0 +1,160 @@
+package openai
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// The error types of the envelope.
+const (
+	TypeInvalidRequest = "invalid_request_error"
+	TypePermission     = "permission_error"
+	TypeRequests       = "requests"
+	TypeUnavailable    = "service_unavailable_error"
+	TypeServer         = "server_error"
+)
+
+// The error codes this package gives.
+const (
+	CodeContextLength    = "context_length_exceeded"
+	CodeModelNotFound    = "model_not_found"
+	CodeRateLimit        = "rate_limit_exceeded"
+	CodeInvalidJSON      = "invalid_json"
+	CodeInvalidType      = "invalid_type"
+	CodeInvalidValue     = "invalid_value"
+	CodeDuplicate        = "duplicate_parameter"
+	CodeMissingParameter = "missing_required_parameter"
+)
+
+// Whose error it is, as the header x-weir-error-source tells.
+const (
+	SourceGateway  = "gateway"
+	SourceUpstream = "upstream"
+)
+
+// maxRetryWait is the longest wait clients are asked to sit out. The official
+// SDKs disagree about anything longer (obey, ignore or give up), so beyond it
+// they are told not to retry, the one thing they all respect.
+const maxRetryWait = 60 * time.Second
+
+// Error is a refusal or failure as clients see it.
+type Error struct {
+	Status  int     // HTTP status
+	Type    string  // error.type, for example "invalid_request_error"
+	Code    string  // error.code; "" is sent as null
+	Param   string  // error.param; "" is sent as null
+	Message string  // error.message, one or more sentences for people
+	Detail  *Detail // error.weir; omitted when nil
+
+	RetryAfter time.Duration // retry-after and retry-after-ms; 0 sends neither
+	NoRetry    bool          // x-should-retry: false; implied by a RetryAfter above 60 s
+	Source     string        // x-weir-error-source; "" means SourceGateway
+	Allow      string        // Allow header of a 405
+
+	Cause error // for logs; never shown to clients
+}
+
+// Detail carries an error's numbers for programs, as error.weir. Zero values
+// are omitted.
+type Detail struct {
+	Limit        string `json:"limit,omitempty"`          // name of the limit that refused
+	Scope        string `json:"scope,omitempty"`          // whose limit it is
+	Used         int64  `json:"used,omitempty"`           // in the limit's unit
+	Max          int64  `json:"max,omitempty"`            // in the limit's unit
+	RetryAfterMS int64  `json:"retry_after_ms,omitempty"` // milliseconds
+	Estimate     int64  `json:"estimate,omitempty"`       // estimated tokens of the request
+	Context      int64  `json:"context,omitempty"`        // the model's window in tokens
+}
+
+// Header is a response header with a lower-case name.
+type Header struct{ Name, Value string }
+
+// Error describes e for logs, with its cause.
+func (e *Error) Error() string {
+	text := fmt.Sprintf("%d %s: %s", e.Status, e.Type, e.Message)
+	if e.Cause != nil {
+		text += ": " + e.Cause.Error()
+	}
+	return text
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Cause }
+
+// envelope is the error body of OpenAI's API, with the gateway's own numbers
+// added as error.weir.
+type envelope struct {
+	Error struct {
+		Message string  `json:"message"`
+		Type    string  `json:"type"`
+		Param   *string `json:"param"`
+		Code    *string `json:"code"`
+		Detail  *Detail `json:"weir,omitempty"`
+	} `json:"error"`
+}
+
+// Body returns the JSON body. It is also the data of an SSE error event: it has
+// no line ends.
+func (e *Error) Body() []byte {
+	var v envelope
+	v.Error.Message = e.Message
+	v.Error.Type = e.Type
+	v.Error.Param = nullable(e.Param)
+	v.Error.Code = nullable(e.Code)
+	v.Error.Detail = e.Detail
+
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	// Strings and integers only: encoding them cannot fail.
+	_ = enc.Encode(&v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+// nullable returns nil, which is encoded as null, for the empty string.
+func nullable(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// Headers returns the headers that go with Body.
+func (e *Error) Headers() []Header {
+	source := e.Source
+	if source == "" {
+		source = SourceGateway
+	}
+	h := []Header{
+		{"content-type", "application/json"},
+		{"x-weir-error-source", source},
+	}
+	if e.RetryAfter > 0 {
+		h = append(h,
+			Header{"retry-after", roundUp(e.RetryAfter, time.Second)},
+			Header{"retry-after-ms", roundUp(e.RetryAfter, time.Millisecond)})
+	}
+	if e.NoRetry || e.RetryAfter > maxRetryWait {
+		h = append(h, Header{"x-should-retry", "false"})
+	}
+	if e.Status == http.StatusUnauthorized && e.Code == "" {
+		h = append(h, Header{"www-authenticate", "Bearer"})
+	}
+	if e.Allow != "" {
+		h = append(h, Header{"allow", e.Allow})
+	}
+	return h
+}
+
+// roundUp returns d in whole units, rounded up so that nobody comes back early.
+func roundUp(d, unit time.Duration) string {
+	n := d / unit
+	if d%unit != 0 {
+		n++
+	}
+	return strconv.FormatInt(int64(n), 10)
+}

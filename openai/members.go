@@ -1,0 +1,150 @@
+package openai
+
+import (
+	"bytes"
+	"hash/maphash"
+	"slices"
+)
+
+const (
+	// maxMembers is how many members the body itself may have.
+	maxMembers = 512
+	// maxOptions is how many members stream_options may have.
+	maxOptions = 32
+)
+
+// span is a range of bytes of the body.
+type span struct{ start, end int }
+
+func (s span) of(b []byte) []byte { return b[s.start:s.end] }
+
+// member is a top-level member that has a meaning to the gateway.
+type member uint8
+
+const (
+	unknownMember member = iota
+	memberModel
+	memberStream
+	memberStreamOptions
+	memberMaxTokens
+	memberMaxCompletionTokens
+	memberN
+	memberMessages
+	memberPrompt
+	memberTools
+	memberFunctions
+	memberResponseFormat
+	reservedMember // known by name only
+)
+
+// knownMember returns what the member written as name, byte for byte, is.
+//
+// The reserved ones change what a request costs or touch the engine's own
+// scheduling, so that gateways tend to bound or refuse them: a body must not be
+// able to write their names in a way that only the engine understands. The last
+// two are members of stream_options.
+func knownMember(name []byte) member {
+	switch string(name) {
+	case "model":
+		return memberModel
+	case "stream":
+		return memberStream
+	case "stream_options":
+		return memberStreamOptions
+	case "max_tokens":
+		return memberMaxTokens
+	case "max_completion_tokens":
+		return memberMaxCompletionTokens
+	case "n":
+		return memberN
+	case "messages":
+		return memberMessages
+	case "prompt":
+		return memberPrompt
+	case "tools":
+		return memberTools
+	case "functions":
+		return memberFunctions
+	case "response_format":
+		return memberResponseFormat
+	case "best_of", "use_beam_search", "ignore_eos", "min_tokens", "prompt_logprobs", "echo",
+		"top_logprobs", "logprobs", "priority", "request_id", "cache_salt", "kv_transfer_params",
+		"vllm_xargs", "chat_template", "mm_processor_kwargs", "truncate_prompt_tokens",
+		"prompt_embeds", "user", "include_usage", "continuous_usage_stats":
+		return reservedMember
+	default:
+		return unknownMember
+	}
+}
+
+// longestName is more than the length of any known name, in any of the ways
+// that folding of case allows (the Kelvin sign, three bytes, is a "k").
+const longestName = 3 * len("max_completion_tokens")
+
+// misspelt reports whether the decoded name is a known one but for case or the
+// escapes it was written with, and returns that one. The name as it stands in
+// the body must be unknown.
+func misspelt(decoded []byte) (want string, ok bool) {
+	if len(decoded) > longestName {
+		return "", false
+	}
+	// Lower case is found by folding each letter: at most two are not ASCII.
+	var buf [longestName]byte
+	folded := buf[:0]
+	for _, r := range string(decoded) {
+		switch {
+		case 'A' <= r && r <= 'Z':
+			folded = append(folded, byte(r-'A'+'a'))
+		case r == '\u212A': // Kelvin sign
+			folded = append(folded, 'k')
+		case r == '\u017F': // long s
+			folded = append(folded, 's')
+		case r < 0x80:
+			folded = append(folded, byte(r))
+		default:
+			return "", false
+		}
+	}
+	if knownMember(folded) == unknownMember {
+		return "", false
+	}
+	return string(folded), true
+}
+
+// plainName reports whether a name is written with lower-case ASCII letters,
+// digits and signs only, so that nothing else can be meant by it.
+func plainName(raw []byte) bool {
+	for _, c := range raw {
+		if c == '\\' || c >= 0x80 || 'A' <= c && c <= 'Z' {
+			return false
+		}
+	}
+	return true
+}
+
+// nameSeed keys the hashes of names, so that nobody can choose names that collide.
+var nameSeed = maphash.MakeSeed()
+
+// nameSet holds the names of an object's members, to find those written twice.
+// Names are compared decoded: "n" and "\u006e" are one name. It keeps only their
+// hashes: two different names among 512 share one in less than 1 of 10¹⁴ bodies.
+// It is an array, so that it can stand on the stack.
+type nameSet struct {
+	hashes [maxMembers]uint64
+	n      int
+}
+
+// add adds a name, as written, and reports whether it is new. The set must hold
+// fewer than maxMembers.
+func (s *nameSet) add(raw []byte) bool {
+	if bytes.IndexByte(raw, '\\') >= 0 {
+		raw = decodeString(raw)
+	}
+	h := maphash.Bytes(nameSeed, raw)
+	if slices.Contains(s.hashes[:s.n], h) {
+		return false
+	}
+	s.hashes[s.n] = h
+	s.n++
+	return true
+}

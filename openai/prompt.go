@@ -1,0 +1,172 @@
+package openai
+
+// PromptText calls yield with each piece of text that the model will read: the
+// contents of strings as they stand in the body, still JSON-escaped, and the
+// raw JSON of tools, functions and response_format. body must be the one that
+// was parsed.
+//
+// It returns how many messages there are, how many parts of messages are not
+// text (images, audio: their data is not yielded), and how many tokens were
+// given as ids instead of text.
+func (r *Request) PromptText(body []byte, yield func(raw []byte)) (messages, parts, tokenIDs int) {
+	c := cursor{b: r.prompt.of(body)}
+	if r.Endpoint == ChatCompletions {
+		messages, parts = c.messages(yield)
+	} else {
+		tokenIDs = c.prompts(yield)
+	}
+	for _, s := range [...]span{r.tools, r.functions, r.form} {
+		if s != (span{}) {
+			yield(s.of(body))
+		}
+	}
+	return messages, parts, tokenIDs
+}
+
+// messages reads the messages of a chat.
+func (c *cursor) messages(yield func([]byte)) (messages, parts int) {
+	if !c.enter('[') {
+		return 0, 0
+	}
+	for c.element() {
+		messages++
+		parts += c.message(yield)
+	}
+	return messages, parts
+}
+
+func (c *cursor) message(yield func([]byte)) (parts int) {
+	if !c.enter('{') {
+		return 0
+	}
+	for c.member() {
+		switch string(c.key) {
+		case "content":
+			parts += c.content(yield)
+		case "name", "refusal", "reasoning", "reasoning_content":
+			c.yieldText(yield)
+		case "tool_calls":
+			c.toolCalls(yield)
+		case "function_call":
+			c.function(yield)
+		default:
+			c.skip()
+		}
+	}
+	return parts
+}
+
+// content reads a text, or a list of parts.
+func (c *cursor) content(yield func([]byte)) (parts int) {
+	if c.peek() != '[' {
+		c.yieldText(yield)
+		return 0
+	}
+	c.enter('[')
+	for c.element() {
+		if !c.part(yield) {
+			parts++
+		}
+	}
+	return parts
+}
+
+// part reads one part and reports whether it is text.
+func (c *cursor) part(yield func([]byte)) (isText bool) {
+	if c.peek() == '"' {
+		c.yieldText(yield)
+		return true
+	}
+	if !c.enter('{') {
+		return false
+	}
+	for c.member() {
+		switch string(c.key) {
+		case "text", "refusal":
+			isText = true
+			c.yieldText(yield)
+		default:
+			c.skip()
+		}
+	}
+	return isText
+}
+
+// toolCalls reads the calls of a message, or those of a streamed delta.
+func (c *cursor) toolCalls(yield func([]byte)) {
+	if !c.enter('[') {
+		return
+	}
+	for c.element() {
+		if !c.enter('{') {
+			continue
+		}
+		for c.member() {
+			if string(c.key) == "function" {
+				c.function(yield)
+			} else {
+				c.skip()
+			}
+		}
+	}
+}
+
+// function reads the name and the arguments of a call.
+func (c *cursor) function(yield func([]byte)) {
+	if !c.enter('{') {
+		return
+	}
+	for c.member() {
+		switch string(c.key) {
+		case "name", "arguments":
+			c.yieldText(yield)
+		default:
+			c.skip()
+		}
+	}
+}
+
+// yieldText yields the next value if it is a string that is not empty.
+func (c *cursor) yieldText(yield func([]byte)) {
+	if raw := c.text(); len(raw) > 0 && yield != nil {
+		yield(raw)
+	}
+}
+
+// prompts reads the prompt of a completion: a string, token ids, or a list of
+// either.
+func (c *cursor) prompts(yield func([]byte)) (tokenIDs int) {
+	if c.peek() != '[' {
+		c.yieldText(yield)
+		return 0
+	}
+	c.enter('[')
+	for c.element() {
+		switch b := c.peek(); {
+		case b == '"':
+			c.yieldText(yield)
+		case b == '[':
+			tokenIDs += c.tokenIDs()
+		case isDigit(b):
+			tokenIDs++
+			c.skip()
+		default:
+			c.skip()
+		}
+	}
+	return tokenIDs
+}
+
+// tokenIDs counts the numbers in an array.
+func (c *cursor) tokenIDs() (n int) {
+	if !c.enter('[') {
+		return 0
+	}
+	for c.element() {
+		if isDigit(c.peek()) {
+			n++
+		}
+		c.skip()
+	}
+	return n
+}
