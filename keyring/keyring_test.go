@@ -1,0 +1,237 @@
+package keyring
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"github.com/weir-gateway/weir/config"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	replace(t, file, text)
+	return file
+}
+
+func replace(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file+".new", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(file+".new", file); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func open(t *testing.T, files ...string) *Keyring {
+	t.Helper()
+	k, err := Open(config.Keys{Files: files}, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func TestOlderJSONIsReadAsItIs(t *testing.T) {
+	k := open(t, write(t, "api_keys.json", `{"keys": [
+		{"key": "sk-alpha-000000000001", "user": "ann", "quota": 60000, "enabled": true, "note": "kept"},
+		{"key": "sk-beta-0000000000002", "user": "bob", "quota": 0, "enabled": false}]}`))
+	key, ok := k.Ring().Lookup("sk-alpha-000000000001")
+	if !ok {
+		t.Fatal("the first key is not found")
+	}
+	want := &Key{ID: key.ID, User: "ann", Limits: []config.Limit{
+		{Name: "quota", Per: []config.Scope{config.PerKey}, Unit: config.Tokens, Amount: 60000, Window: time.Minute},
+	}}
+	if diff := cmp.Diff(want, key); diff != "" {
+		t.Errorf("key (-want +got):\n%s", diff)
+	}
+	if !regexp.MustCompile(`^k-[0-9a-f]{10}$`).MatchString(key.ID) {
+		t.Errorf("id = %q, want one derived from the digest", key.ID)
+	}
+	bob, ok := k.Ring().Lookup("sk-beta-0000000000002")
+	if !ok || bob.Usable(time.Now()) {
+		t.Errorf("the disabled key: found %v, usable %v; want found and not usable", ok, ok && bob.Usable(time.Now()))
+	}
+	if _, ok := k.Ring().Lookup("sk-alpha-00000000000"); ok {
+		t.Error("a prefix of a secret is found")
+	}
+	if same, ok := k.Ring().ByID(key.ID); !ok || same != key {
+		t.Error("ByID does not find the key")
+	}
+}
+
+func TestYAMLKey(t *testing.T) {
+	secret, id := NewSecret()
+	k := open(t, write(t, "keys.yaml", `keys:
+  - id: `+id+`
+    hash: `+Hash(secret)+`
+    user: ann
+    team: research
+    plan: free
+    models: [qwen3-32b, "meta/*"]
+    endpoints: [/v1/chat/completions]
+    cidrs: [10.0.0.0/8, "2001:db8::/32"]
+    expires: 2026-01-01T00:00:00+01:00
+    limits: [{name: key-qps, per: [key], requests: 5/s}]
+`))
+	key, ok := k.Ring().Lookup(secret)
+	if !ok {
+		t.Fatal("not found")
+	}
+	for _, c := range []struct {
+		what      string
+		got, want bool
+	}{
+		{"named model", key.AllowsModel("qwen3-32b"), true},
+		{"pattern", key.AllowsModel("meta/llama"), true},
+		{"pattern does not cross a slash", key.AllowsModel("meta/llama/x"), false},
+		{"other model", key.AllowsModel("gpt-4o"), false},
+		{"endpoint", key.AllowsEndpoint("/v1/chat/completions"), true},
+		{"other endpoint", key.AllowsEndpoint("/v1/completions"), false},
+		{"address", key.AllowsAddr(netip.MustParseAddr("10.1.2.3")), true},
+		{"address in IPv6 form", key.AllowsAddr(netip.MustParseAddr("::ffff:10.1.2.3")), true},
+		{"other address", key.AllowsAddr(netip.MustParseAddr("11.1.2.3")), false},
+		{"before it expires", key.Usable(time.Date(2025, 12, 31, 22, 59, 59, 0, time.UTC)), true},
+		{"when it expires", key.Usable(time.Date(2025, 12, 31, 23, 0, 0, 0, time.UTC)), false},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: %v, want %v", c.what, c.got, c.want)
+		}
+	}
+}
+
+func TestPepperedHash(t *testing.T) {
+	pepper := write(t, "pepper", "0123456789abcdef\n")
+	file := write(t, "keys.yaml", "keys: [{id: a, hash: \"hmac-sha256:e1d28cafb5d8c52c4d8b71bc7c35b3e1e4e1ee4ae1d1c4cf5ff3b31a1d0f6ff4\"}]\n")
+	if _, err := Open(config.Keys{Files: []string{file}}, zerolog.Nop()); err == nil || !strings.Contains(err.Error(), "pepper_file") {
+		t.Errorf("without pepper: %v, want an error that names pepper_file", err)
+	}
+	k, err := Open(config.Keys{Files: []string{file}, PepperFile: pepper}, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := "sk-peppered-0001"
+	ring := k.Ring()
+	d := pepperedDigest([]byte("0123456789abcdef"), secret)
+	ring.peppered[d] = &Key{ID: "b"}
+	if key, ok := ring.Lookup(secret); !ok || key.ID != "b" {
+		t.Error("a peppered key is not found")
+	}
+	if _, ok := ring.Lookup("sk-peppered-0002"); ok {
+		t.Error("another secret is found")
+	}
+}
+
+func TestBadFiles(t *testing.T) {
+	good := "{id: a, secret: sk-canary-00000000001}"
+	for name, c := range map[string]struct{ file, text, want string }{
+		"empty":            {"keys.yaml", "", "holds no keys"},
+		"empty JSON":       {"keys.json", `{"keys":[]}`, "holds no keys"},
+		"truncated JSON":   {"keys.json", "{\"keys\":[\n {\"key\":\"sk-canary-1\"", "keys.json:2:21: unexpected end"},
+		"wrong type":       {"keys.json", "{\"keys\":[\n {\"key\":7}]}", "keys.json:2:"},
+		"no secret, JSON":  {"keys.json", `{"keys":[{"user":"x"}]}`, "keys[0]: needs a key"},
+		"no secret":        {"keys.yaml", "keys: [{id: a}]", "exactly one of hash and secret"},
+		"both":             {"keys.yaml", "keys: [{id: a, secret: sk-canary, hash: \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"}]", "exactly one of hash and secret"},
+		"bad hash":         {"keys.yaml", "keys: [{id: a, hash: md5:00}]", "must be sha256: or hmac-sha256:"},
+		"twice one id":     {"keys.yaml", "keys: [" + good + ", {id: a, secret: sk-other}]", "two keys have the id \"a\""},
+		"twice one secret": {"keys.yaml", "keys: [" + good + ", {id: b, secret: sk-canary-00000000001}]", "same secret as key \"a\""},
+		"bad range":        {"keys.yaml", "keys: [{id: a, secret: sk-canary, cidrs: [10.0.0.0]}]", "address range"},
+		"bad time":         {"keys.yaml", "keys: [{id: a, secret: sk-canary, expires: tomorrow}]", "must be a time such as"},
+		"unknown field":    {"keys.yaml", "keys: [{id: a, secret: sk-canary, role: admin}]", "unknown field \"role\""},
+		"bad limit":        {"keys.yaml", "keys: [{id: a, secret: sk-canary, limits: [{name: x, requests: fast}]}]", "keys[0].limits[0].requests: must be a rate"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Open(config.Keys{Files: []string{write(t, c.file, c.text)}}, zerolog.Nop())
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("error %v, want one with %q", err, c.want)
+			}
+			if strings.Contains(err.Error(), "canary") {
+				t.Errorf("the error shows a secret: %v", err)
+			}
+		})
+	}
+}
+
+func TestWatchKeepsTheLastGoodRing(t *testing.T) {
+	file := write(t, "keys.yaml", "keys: [{id: a, secret: sk-first}]")
+	var log strings.Builder
+	k, err := Open(config.Keys{Files: []string{file}}, zerolog.New(zerolog.SyncWriter(&log)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- k.Watch(ctx) }()
+	eventually := func(what string, ok func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("not within 5 s: %s", what)
+			}
+		}
+	}
+	has := func(secret string) bool { _, ok := k.Ring().Lookup(secret); return ok }
+
+	replace(t, file, "keys: [{id: b, secret: sk-second}]")
+	eventually("the new key works and the old one does not", func() bool { return has("sk-second") && !has("sk-first") })
+	replace(t, file, "keys: [{id: b")
+	eventually("the mistake shows in the status", func() bool { return k.Status().Err != nil })
+	if !has("sk-second") {
+		t.Error("a bad file took the last good key away")
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	eventually("the missing file shows in the status", func() bool {
+		err := k.Status().Err
+		return err != nil && strings.Contains(err.Error(), "no such file")
+	})
+	if !has("sk-second") {
+		t.Error("a deleted file took the last good key away")
+	}
+	replace(t, file, "keys: [{id: c, secret: sk-third}]")
+	eventually("a good file again", func() bool { return has("sk-third") && k.Status().Err == nil })
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if strings.Contains(log.String(), "sk-") {
+		t.Errorf("the log shows a secret:\n%s", log.String())
+	}
+}
+
+func TestNewSecret(t *testing.T) {
+	form := regexp.MustCompile(`^sk-weir-([0-9A-Za-z]{8})-[0-9A-Za-z]{49}$`)
+	seen := map[string]bool{}
+	for range 100 {
+		secret, id := NewSecret()
+		m := form.FindStringSubmatch(secret)
+		if m == nil || m[1] != id || seen[secret] {
+			t.Fatalf("secret %q, id %q: want the form %v, new each time", secret, id, form)
+		}
+		seen[secret] = true
+	}
+}
+
+func BenchmarkLookup(b *testing.B) {
+	secret, id := NewSecret()
+	r := NewRing(map[string]*Key{secret: {ID: id}})
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Lookup(secret)
+	}
+}
