@@ -1,0 +1,92 @@
+package envoy
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	celv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/filters/cel/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/weir-gateway/weir/openai"
+)
+
+// DetailWeir is the response code detail of answers that extproc made. Envoy's
+// own answers have other details, by which they are told apart.
+const DetailWeir = "weir"
+
+// localReplies puts what Envoy answers itself into the error envelope. The
+// first filter that matches counts; filters are CEL expressions over Envoy's
+// attributes.
+func localReplies() *hcmv3.LocalReplyConfig {
+	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{
+		// Ours already; left as it is.
+		{Filter: when(`response.code < 400 || response.code_details in ["ext_authz_denied", "direct_response"] || response.code_details.startsWith("` + DetailWeir + `")`)},
+		mapped(`response.code == 413`, &openai.Error{
+			Status: http.StatusRequestEntityTooLarge, Type: openai.TypeInvalidRequest, Code: "request_too_large",
+			Message: "The request's body is larger than this gateway takes. Send less, or raise envoy.max_request_bytes.",
+		}),
+		mapped(`response.code_details.startsWith("ext_authz") || response.code_details.startsWith("ext_proc")`, &openai.Error{
+			Status: http.StatusServiceUnavailable, Type: openai.TypeUnavailable, Code: "server_is_overloaded", RetryAfter: time.Second,
+			Message: "The gateway cannot decide about requests at the moment. Try again shortly.",
+		}),
+		mapped(`response.code == 504`, &openai.Error{
+			Status: http.StatusGatewayTimeout, Type: openai.TypeServer, Code: "upstream_timeout",
+			Message: "The upstream server did not answer in time.",
+		}),
+		mapped(`response.code_details.startsWith("upstream_reset_before_response_started{connection_termination") || response.code_details.startsWith("upstream_reset_before_response_started{remote_reset") || response.code_details.contains("protocol_error")`, &openai.Error{
+			Status: http.StatusBadGateway, Type: openai.TypeServer, Code: "upstream_error",
+			Message: "The upstream server broke the connection off before it answered.",
+		}),
+		mapped(`response.code >= 500`, &openai.Error{
+			Status: http.StatusServiceUnavailable, Type: openai.TypeUnavailable, Code: "no_upstream", RetryAfter: time.Second,
+			Message: "No upstream server can be reached at the moment. Try again shortly.",
+		}),
+		mapped(`response.code == 408`, &openai.Error{
+			Status: http.StatusRequestTimeout, Type: openai.TypeInvalidRequest,
+			Message: "The request did not arrive in time.",
+		}),
+		mapped(`response.code == 431`, &openai.Error{
+			Status: http.StatusRequestHeaderFieldsTooLarge, Type: openai.TypeInvalidRequest,
+			Message: "The request's headers are larger than this gateway takes.",
+		}),
+		mapped(`true`, &openai.Error{
+			Status: http.StatusBadRequest, Type: openai.TypeInvalidRequest,
+			Message: "The request is not valid HTTP, or has a header or a path that this gateway does not take.",
+		}),
+	}}
+}
+
+// mapped replaces an answer of Envoy's. Its header x-weir-error-source tells
+// extproc, which sees the answer on its way out, that it did not come from the
+// upstream: the routes take that header off what upstreams send.
+func mapped(expression string, e *openai.Error) *hcmv3.ResponseMapper {
+	m := &hcmv3.ResponseMapper{
+		Filter:     when(expression),
+		StatusCode: wrapperspb.UInt32(uint32(e.Status)),
+		BodyFormatOverride: &corev3.SubstitutionFormatString{
+			ContentType: "application/json",
+			Format: &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: &corev3.DataSource{
+				Specifier: &corev3.DataSource_InlineString{InlineString: strings.ReplaceAll(string(e.Body()), "%", "%%")},
+			}},
+		},
+	}
+	for _, h := range e.Headers() {
+		if h.Name != "content-type" {
+			m.HeadersToAdd = append(m.HeadersToAdd, setHeader(h.Name, h.Value))
+		}
+	}
+	return m
+}
+
+func when(expression string) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ExtensionFilter{
+		ExtensionFilter: &accesslogv3.ExtensionFilter{
+			Name:       "envoy.access_loggers.extension_filters.cel",
+			ConfigType: &accesslogv3.ExtensionFilter_TypedConfig{TypedConfig: typed(&celv3.ExpressionFilter{Expression: expression})},
+		},
+	}}
+}

@@ -1,0 +1,166 @@
+package envoy
+
+import (
+	"net/http"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/weir-gateway/weir/config"
+	"github.com/weir-gateway/weir/openai"
+)
+
+// generation lists the paths that are sent to upstreams.
+var generation = []string{openai.ChatCompletions.Path(), openai.Completions.Path()}
+
+func routes(cfg *config.Config) *routev3.RouteConfiguration {
+	host := &routev3.VirtualHost{
+		Name:                   "weir",
+		Domains:                []string{"*"},
+		RequestBodyBufferLimit: wrapperspb.UInt64(uint64(cfg.Envoy.MaxRequestBytes)),
+		// What upstreams say of themselves, of their limits and of our metering
+		// is not for clients. Applied before ext_proc adds weir's own.
+		ResponseHeadersToRemove: foreignHeaders(),
+	}
+	for _, u := range cfg.Upstreams {
+		host.Routes = append(host.Routes, admitted(u))
+	}
+	for _, path := range generation {
+		host.Routes = append(host.Routes, entry(path), notAllowed(exactPath(path), http.MethodPost))
+	}
+	for _, path := range []*routev3.RouteMatch{exactPath("/v1/models"), prefixPath("/v1/models/")} {
+		host.Routes = append(host.Routes, own(path, filterAuthz), notAllowed(path, http.MethodGet))
+	}
+	host.Routes = append(host.Routes,
+		own(exactPath("/health")), notAllowed(exactPath("/health"), http.MethodGet),
+		refused(prefixPath("/"), &openai.Error{
+			Status: http.StatusNotFound, Type: openai.TypeInvalidRequest, Code: "unknown_url",
+			Message: "Unknown request URL. This gateway serves POST /v1/chat/completions, POST /v1/completions, GET /v1/models, GET /v1/models/{id} and GET /health; check the method and the base URL, which ends in /v1.",
+		}))
+	return &routev3.RouteConfiguration{Name: "public", VirtualHosts: []*routev3.VirtualHost{host}}
+}
+
+// admitted is the way of requests that extproc let pass to u.
+func admitted(u config.Upstream) *routev3.Route {
+	match := prefixPath("/v1/")
+	match.Headers = []*routev3.HeaderMatcher{exactHeader(HeaderCluster, ClusterOf(u.Name))}
+	action := &routev3.RouteAction{
+		ClusterSpecifier:     &routev3.RouteAction_Cluster{Cluster: ClusterOf(u.Name)},
+		HostRewriteSpecifier: &routev3.RouteAction_AutoHostRewrite{AutoHostRewrite: wrapperspb.Bool(true)},
+		Timeout:              durationpb.New(0), // an answer may stream for as long as it flows
+		IdleTimeout:          durationpb.New(u.Idle),
+		RetryPolicy:          retries(),
+	}
+	if base := u.URL.EscapedPath(); base != "/v1" {
+		action.PrefixRewrite = base + "/"
+	}
+	return &routev3.Route{
+		Name: "admitted_" + u.Name, Match: match,
+		Action:                 &routev3.Route_Route{Route: action},
+		TypedPerFilterConfig:   enabled(filterAuthz, filterExtProc),
+		RequestHeadersToRemove: internalHeaders(),
+	}
+}
+
+// retries repeats only what the upstream cannot have begun to work on.
+func retries() *routev3.RetryPolicy {
+	return &routev3.RetryPolicy{
+		RetryOn:      "connect-failure,refused-stream,reset-before-request",
+		NumRetries:   wrapperspb.UInt32(1),
+		RetryBackOff: &routev3.RetryPolicy_RetryBackOff{BaseInterval: durationpb.New(25 * time.Millisecond)},
+	}
+}
+
+// entry leads a path to extproc. No cluster has the name that an absent header
+// gives, so a request that was not admitted ends here with 503.
+func entry(path string) *routev3.Route {
+	match := exactPath(path)
+	match.Headers = []*routev3.HeaderMatcher{exactHeader(":method", http.MethodPost)}
+	return &routev3.Route{
+		Name: "entry" + path, Match: match,
+		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
+			ClusterSpecifier: &routev3.RouteAction_ClusterHeader{ClusterHeader: HeaderCluster},
+			Timeout:          durationpb.New(0),
+		}},
+		TypedPerFilterConfig: enabled(filterAuthz, filterExtProc),
+	}
+}
+
+// own is an endpoint that weir answers itself.
+func own(match *routev3.RouteMatch, filters ...string) *routev3.Route {
+	match = &routev3.RouteMatch{PathSpecifier: match.GetPathSpecifier(), Headers: []*routev3.HeaderMatcher{{
+		Name: ":method",
+		HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
+			MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: "GET|HEAD"}},
+		}},
+	}}}
+	return &routev3.Route{
+		Match: match,
+		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
+			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: clusterAPI},
+			Timeout:          durationpb.New(10 * time.Second),
+		}},
+		TypedPerFilterConfig: enabled(filters...),
+	}
+}
+
+func notAllowed(match *routev3.RouteMatch, allow string) *routev3.Route {
+	return refused(match, &openai.Error{
+		Status: http.StatusMethodNotAllowed, Type: openai.TypeInvalidRequest, Allow: allow,
+		Message: "This URL does not take that method: use " + allow + ".",
+	})
+}
+
+// refused answers without asking weir.
+func refused(match *routev3.RouteMatch, e *openai.Error) *routev3.Route {
+	r := &routev3.Route{
+		Match: match,
+		Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{
+			Status: uint32(e.Status),
+			Body:   &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: string(e.Body())}},
+		}},
+	}
+	for _, h := range e.Headers() {
+		r.ResponseHeadersToAdd = append(r.ResponseHeadersToAdd, setHeader(h.Name, h.Value))
+	}
+	return r
+}
+
+// internalHeaders are for weir and Envoy, not for upstreams.
+func internalHeaders() []string {
+	return []string{HeaderKey, HeaderCluster, "x-envoy-external-address", "x-envoy-internal", "x-envoy-expected-rq-timeout-ms", "x-envoy-attempt-count", "cookie"}
+}
+
+// foreignHeaders are for the gateway, not for its clients.
+func foreignHeaders() []string {
+	list := []string{HeaderErrorSource, "x-weir-model", "x-weir-overhead-ms", "set-cookie", "x-request-id", "retry-after-ms", "x-should-retry"}
+	for _, what := range []string{"limit", "remaining", "reset"} {
+		list = append(list, "x-ratelimit-"+what, "x-ratelimit-"+what+"-requests", "x-ratelimit-"+what+"-tokens")
+	}
+	return list
+}
+
+func exactPath(path string) *routev3.RouteMatch {
+	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: path}}
+}
+
+func prefixPath(prefix string) *routev3.RouteMatch {
+	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: prefix}}
+}
+
+func exactHeader(name, value string) *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{Name: name, HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{
+		StringMatch: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: value}},
+	}}
+}
+
+func setHeader(name, value string) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: name, Value: value},
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}
+}
