@@ -26,12 +26,12 @@ func Load(file string, getenv func(string) (string, bool)) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
-	return parse(file, text, info.Mode().Perm()&0o077 == 0, getenv)
+	return Parse(file, text, info.Mode().Perm()&0o077 == 0, getenv)
 }
 
-// parse is Load without the file system. private tells that only the owner can
-// read the file, so that secrets may stand in it.
-func parse(file string, text []byte, private bool, getenv func(string) (string, bool)) (*Config, error) {
+// Parse is Load of a text that came from that file. private tells that only its
+// owner can read it, so that secrets may stand in it.
+func Parse(file string, text []byte, private bool, getenv func(string) (string, bool)) (*Config, error) {
 	p := newProblems(file)
 	msg := &configv1.Config{}
 	if !p.unmarshal(text, msg) {

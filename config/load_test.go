@@ -48,7 +48,7 @@ func TestBadFiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = parse(filepath.Base(file), text, false, testEnv)
+			_, err = Parse(filepath.Base(file), text, false, testEnv)
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -108,7 +108,7 @@ func TestInlineSecretInPrivateFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := parse("weir.yaml", text, true, testEnv); err != nil {
+	if _, err := Parse("weir.yaml", text, true, testEnv); err != nil {
 		t.Errorf("a file that only its owner can read may hold a secret: %v", err)
 	}
 }

@@ -31,7 +31,7 @@ func (a *Admin) Ready(ctx context.Context) error {
 
 // Drain stops taking connections; open ones go on.
 func (a *Admin) Drain(ctx context.Context) error {
-	_, err := a.call(ctx, http.MethodPost, "/drain_listeners?graceful")
+	_, err := a.call(ctx, http.MethodPost, "/drain_listeners")
 	return err
 }
 

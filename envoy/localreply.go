@@ -26,23 +26,23 @@ func localReplies() *hcmv3.LocalReplyConfig {
 		// Ours already; left as it is.
 		{Filter: when(`response.code < 400 || response.code_details in ["ext_authz_denied", "direct_response"] || response.code_details.startsWith("` + DetailWeir + `")`)},
 		mapped(`response.code == 413`, &openai.Error{
-			Status: http.StatusRequestEntityTooLarge, Type: openai.TypeInvalidRequest, Code: "request_too_large",
+			Status: http.StatusRequestEntityTooLarge, Type: openai.TypeInvalidRequest, Code: openai.CodeTooLarge,
 			Message: "The request's body is larger than this gateway takes. Send less, or raise envoy.max_request_bytes.",
 		}),
 		mapped(`response.code_details.startsWith("ext_authz") || response.code_details.startsWith("ext_proc")`, &openai.Error{
-			Status: http.StatusServiceUnavailable, Type: openai.TypeUnavailable, Code: "server_is_overloaded", RetryAfter: time.Second,
+			Status: http.StatusServiceUnavailable, Type: openai.TypeUnavailable, Code: openai.CodeOverloaded, RetryAfter: time.Second,
 			Message: "The gateway cannot decide about requests at the moment. Try again shortly.",
 		}),
 		mapped(`response.code == 504`, &openai.Error{
-			Status: http.StatusGatewayTimeout, Type: openai.TypeServer, Code: "upstream_timeout",
+			Status: http.StatusGatewayTimeout, Type: openai.TypeServer, Code: openai.CodeUpstreamTimeout,
 			Message: "The upstream server did not answer in time.",
 		}),
 		mapped(`response.code_details.startsWith("upstream_reset_before_response_started{connection_termination") || response.code_details.startsWith("upstream_reset_before_response_started{remote_reset") || response.code_details.contains("protocol_error")`, &openai.Error{
-			Status: http.StatusBadGateway, Type: openai.TypeServer, Code: "upstream_error",
+			Status: http.StatusBadGateway, Type: openai.TypeServer, Code: openai.CodeUpstreamError,
 			Message: "The upstream server broke the connection off before it answered.",
 		}),
 		mapped(`response.code >= 500`, &openai.Error{
-			Status: http.StatusServiceUnavailable, Type: openai.TypeUnavailable, Code: "no_upstream", RetryAfter: time.Second,
+			Status: http.StatusServiceUnavailable, Type: openai.TypeUnavailable, Code: openai.CodeNoUpstream, RetryAfter: time.Second,
 			Message: "No upstream server can be reached at the moment. Try again shortly.",
 		}),
 		mapped(`response.code == 408`, &openai.Error{

@@ -38,7 +38,7 @@ func routes(cfg *config.Config) *routev3.RouteConfiguration {
 	host.Routes = append(host.Routes,
 		own(exactPath("/health")), notAllowed(exactPath("/health"), http.MethodGet),
 		refused(prefixPath("/"), &openai.Error{
-			Status: http.StatusNotFound, Type: openai.TypeInvalidRequest, Code: "unknown_url",
+			Status: http.StatusNotFound, Type: openai.TypeInvalidRequest, Code: openai.CodeUnknownURL,
 			Message: "Unknown request URL. This gateway serves POST /v1/chat/completions, POST /v1/completions, GET /v1/models, GET /v1/models/{id} and GET /health; check the method and the base URL, which ends in /v1.",
 		}))
 	return &routev3.RouteConfiguration{Name: "public", VirtualHosts: []*routev3.VirtualHost{host}}

@@ -13,12 +13,14 @@ import (
 const (
 	TypeInvalidRequest = "invalid_request_error"
 	TypePermission     = "permission_error"
-	TypeRequests       = "requests"
+	TypeRequests       = "requests"    // a limit on requests
+	TypeTokens         = "tokens"      // a limit on tokens
+	TypeConcurrency    = "concurrency" // a limit on requests at a time
 	TypeUnavailable    = "service_unavailable_error"
 	TypeServer         = "server_error"
 )
 
-// The error codes this package gives.
+// The error codes of the envelope.
 const (
 	CodeContextLength    = "context_length_exceeded"
 	CodeModelNotFound    = "model_not_found"
@@ -28,6 +30,13 @@ const (
 	CodeInvalidValue     = "invalid_value"
 	CodeDuplicate        = "duplicate_parameter"
 	CodeMissingParameter = "missing_required_parameter"
+	CodeInvalidKey       = "invalid_api_key"
+	CodeOverloaded       = "server_is_overloaded"
+	CodeNoUpstream       = "no_upstream"
+	CodeUpstreamError    = "upstream_error"
+	CodeUpstreamTimeout  = "upstream_timeout"
+	CodeTooLarge         = "request_too_large"
+	CodeUnknownURL       = "unknown_url"
 )
 
 // Whose error it is, as the header x-weir-error-source tells.
@@ -36,10 +45,10 @@ const (
 	SourceUpstream = "upstream"
 )
 
-// maxRetryWait is the longest wait clients are asked to sit out. The official
+// MaxRetryWait is the longest wait clients are asked to sit out. The official
 // SDKs disagree about anything longer (obey, ignore or give up), so beyond it
 // they are told not to retry, the one thing they all respect.
-const maxRetryWait = 60 * time.Second
+const MaxRetryWait = 60 * time.Second
 
 // Error is a refusal or failure as clients see it.
 type Error struct {
@@ -54,6 +63,7 @@ type Error struct {
 	NoRetry    bool          // x-should-retry: false; implied by a RetryAfter above 60 s
 	Source     string        // x-weir-error-source; "" means SourceGateway
 	Allow      string        // Allow header of a 405
+	Extra      []Header      // more headers
 
 	Cause error // for logs; never shown to clients
 }
@@ -138,7 +148,7 @@ func (e *Error) Headers() []Header {
 			Header{"retry-after", roundUp(e.RetryAfter, time.Second)},
 			Header{"retry-after-ms", roundUp(e.RetryAfter, time.Millisecond)})
 	}
-	if e.NoRetry || e.RetryAfter > maxRetryWait {
+	if e.NoRetry || e.RetryAfter > MaxRetryWait {
 		h = append(h, Header{"x-should-retry", "false"})
 	}
 	if e.Status == http.StatusUnauthorized && e.Code == "" {
@@ -147,7 +157,7 @@ func (e *Error) Headers() []Header {
 	if e.Allow != "" {
 		h = append(h, Header{"allow", e.Allow})
 	}
-	return h
+	return append(h, e.Extra...)
 }
 
 // roundUp returns d in whole units, rounded up so that nobody comes back early.

@@ -5,22 +5,23 @@ package openai
 // raw JSON of tools, functions and response_format. body must be the one that
 // was parsed.
 //
-// It returns how many messages there are, how many parts of messages are not
-// text (images, audio: their data is not yielded), and how many tokens were
-// given as ids instead of text.
-func (r *Request) PromptText(body []byte, yield func(raw []byte)) (messages, parts, tokenIDs int) {
+// It returns how many messages a chat has, or how many prompts a completion, each
+// of which is answered; how many parts of messages are not text (images, audio:
+// their data is not yielded); and how many tokens were given as ids instead of
+// text.
+func (r *Request) PromptText(body []byte, yield func(raw []byte)) (inputs, parts, tokenIDs int) {
 	c := cursor{b: r.prompt.of(body)}
 	if r.Endpoint == ChatCompletions {
-		messages, parts = c.messages(yield)
+		inputs, parts = c.messages(yield)
 	} else {
-		tokenIDs = c.prompts(yield)
+		inputs, tokenIDs = c.prompts(yield)
 	}
 	for _, s := range [...]span{r.tools, r.functions, r.form} {
 		if s != (span{}) {
 			yield(s.of(body))
 		}
 	}
-	return messages, parts, tokenIDs
+	return inputs, parts, tokenIDs
 }
 
 // messages reads the messages of a chat.
@@ -135,26 +136,32 @@ func (c *cursor) yieldText(yield func([]byte)) {
 
 // prompts reads the prompt of a completion: a string, token ids, or a list of
 // either.
-func (c *cursor) prompts(yield func([]byte)) (tokenIDs int) {
+func (c *cursor) prompts(yield func([]byte)) (prompts, tokenIDs int) {
 	if c.peek() != '[' {
+		if c.peek() == '"' {
+			prompts = 1
+		}
 		c.yieldText(yield)
-		return 0
+		return prompts, 0
 	}
 	c.enter('[')
 	for c.element() {
 		switch b := c.peek(); {
 		case b == '"':
+			prompts++
 			c.yieldText(yield)
 		case b == '[':
+			prompts++
 			tokenIDs += c.tokenIDs()
 		case isDigit(b):
+			prompts = max(prompts, 1)
 			tokenIDs++
 			c.skip()
 		default:
 			c.skip()
 		}
 	}
-	return tokenIDs
+	return prompts, tokenIDs
 }
 
 // tokenIDs counts the numbers in an array.

@@ -8,13 +8,13 @@ import (
 
 func TestPromptText(t *testing.T) {
 	tests := []struct {
-		name, body                string
-		ep                        Endpoint
-		messages, parts, tokenIDs int
-		want                      []string
+		name, body              string
+		ep                      Endpoint
+		inputs, parts, tokenIDs int
+		want                    []string
 	}{
 		{
-			name: "messages of every kind", ep: ChatCompletions, messages: 5, parts: 2,
+			name: "messages of every kind", ep: ChatCompletions, inputs: 5, parts: 2,
 			body: `{"model":"m","messages":[
 				{"role":"system","content":"be\n\"kind\"","name":"boss"},
 				{"role":"user","content":[{"type":"text","text":"look"},{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}},{"type":"input_audio","input_audio":{"data":"AAAA"}},"bare"]},
@@ -29,13 +29,13 @@ func TestPromptText(t *testing.T) {
 			want: []string{`[ {"x":"]"} ]`, `{}`, `{"type":"text"}`},
 		},
 		{
-			name: "messages of other types", ep: ChatCompletions, messages: 4, parts: 2,
+			name: "messages of other types", ep: ChatCompletions, inputs: 4, parts: 2,
 			body: `{"messages":[1,"x",[],{"content":[5,{}],"tool_calls":[3,{"function":4}],"name":7}]}`,
 		},
-		{name: "a prompt", ep: Completions, body: `{"prompt":"once upon"}`, want: []string{"once upon"}},
-		{name: "prompts", ep: Completions, body: `{"prompt":["a",[1, 22,3],"b",null,{}]}`, tokenIDs: 3, want: []string{"a", "b"}},
-		{name: "token ids", ep: Completions, body: `{"prompt":[1,2,3,-4]}`, tokenIDs: 3},
-		{name: "the prompt of another endpoint", ep: Completions, body: `{"prompt":"a","messages":[{"content":"x"}]}`, want: []string{"a"}},
+		{name: "a prompt", ep: Completions, inputs: 1, body: `{"prompt":"once upon"}`, want: []string{"once upon"}},
+		{name: "prompts", ep: Completions, body: `{"prompt":["a",[1, 22,3],"b",null,{}]}`, inputs: 3, tokenIDs: 3, want: []string{"a", "b"}},
+		{name: "token ids", ep: Completions, body: `{"prompt":[1,2,3,-4]}`, inputs: 1, tokenIDs: 3},
+		{name: "the prompt of another endpoint", ep: Completions, inputs: 1, body: `{"prompt":"a","messages":[{"content":"x"}]}`, want: []string{"a"}},
 		{name: "an unknown endpoint", ep: Unknown, body: `{"prompt":"a","messages":[]}`},
 	}
 	for _, tt := range tests {
@@ -45,13 +45,13 @@ func TestPromptText(t *testing.T) {
 				t.Fatal(err)
 			}
 			var got []string
-			messages, parts, tokenIDs := r.PromptText([]byte(tt.body), func(raw []byte) { got = append(got, string(raw)) })
+			inputs, parts, tokenIDs := r.PromptText([]byte(tt.body), func(raw []byte) { got = append(got, string(raw)) })
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("text (-want +got):\n%s", diff)
 			}
-			want := [3]int{tt.messages, tt.parts, tt.tokenIDs}
-			if diff := cmp.Diff(want, [3]int{messages, parts, tokenIDs}); diff != "" {
-				t.Errorf("messages, parts, token ids (-want +got):\n%s", diff)
+			want := [3]int{tt.inputs, tt.parts, tt.tokenIDs}
+			if diff := cmp.Diff(want, [3]int{inputs, parts, tokenIDs}); diff != "" {
+				t.Errorf("inputs, parts, token ids (-want +got):\n%s", diff)
 			}
 		})
 	}

@@ -1,0 +1,188 @@
+// Package api answers the HTTP requests that weir serves itself: the list of
+// models, a single model, and health. It is reached through Envoy, which has
+// asked package authz before where a key is needed.
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/weir-gateway/weir/config"
+	"github.com/weir-gateway/weir/gateway"
+	"github.com/weir-gateway/weir/keyring"
+	"github.com/weir-gateway/weir/openai"
+	"github.com/weir-gateway/weir/telemetry"
+	"github.com/weir-gateway/weir/upstream"
+)
+
+// Options are what the endpoints tell of.
+type Options struct {
+	Models    *upstream.Table
+	Keys      *keyring.Keyring
+	Metrics   *telemetry.Metrics
+	KeyHeader string // the request header that names the caller's key
+}
+
+// API is the handler.
+type API struct {
+	mux      *http.ServeMux
+	opts     Options
+	started  time.Time
+	draining atomic.Bool
+}
+
+// New returns the handler.
+func New(opts Options) *API {
+	a := &API{mux: http.NewServeMux(), opts: opts, started: time.Now()}
+	a.mux.HandleFunc("GET /v1/models", a.keyed("models", a.models))
+	a.mux.HandleFunc("GET /v1/models/{id...}", a.keyed("models", a.model))
+	a.mux.HandleFunc("GET /health", a.counted("health", a.health))
+	return a
+}
+
+// ServeHTTP routes a request. Envoy lets no other paths through.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
+
+// Drain makes health answer 503, so that no new requests are sent here.
+func (a *API) Drain() { a.draining.Store(true) }
+
+// handler answers a request, or returns what is wrong with it.
+type handler func(http.ResponseWriter, *http.Request) *openai.Error
+
+// counted writes a handler's error, and counts the request.
+func (a *API) counted(endpoint string, h handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		status, kind := http.StatusOK, ""
+		if err := h(w, r); err != nil {
+			status, kind = err.Status, err.Type
+			writeError(w, err)
+		}
+		a.opts.Metrics.Answered(endpoint, status, kind, time.Since(start))
+	}
+}
+
+// keyed passes the caller's key to a handler.
+func (a *API) keyed(endpoint string, h func(http.ResponseWriter, *http.Request, *keyring.Key) *openai.Error) http.HandlerFunc {
+	return a.counted(endpoint, func(w http.ResponseWriter, r *http.Request) *openai.Error {
+		key, ok := a.opts.Keys.Ring().ByID(r.Header.Get(a.opts.KeyHeader))
+		if !ok {
+			return &openai.Error{
+				Status: http.StatusUnauthorized, Type: openai.TypeInvalidRequest, Code: openai.CodeInvalidKey,
+				Message: "Incorrect API key provided: it was revoked or has expired.",
+			}
+		}
+		return h(w, r, key)
+	})
+}
+
+// modelObject is a model in OpenAI's shape, with its window under the names that
+// other servers use.
+type modelObject struct {
+	ID            string `json:"id"`
+	Object        string `json:"object"`
+	Created       int64  `json:"created"`
+	OwnedBy       string `json:"owned_by"`
+	ContextLength int64  `json:"context_length,omitempty"` // tokens
+	MaxModelLen   int64  `json:"max_model_len,omitempty"`  // tokens
+}
+
+func (a *API) object(m config.Model, name string) modelObject {
+	return modelObject{
+		ID: name, Object: "model", Created: a.started.Unix(), OwnedBy: "weir",
+		ContextLength: m.Context, MaxModelLen: m.Context,
+	}
+}
+
+// models lists what the key may use, aliases too.
+func (a *API) models(w http.ResponseWriter, _ *http.Request, key *keyring.Key) *openai.Error {
+	list := []modelObject{}
+	for _, m := range a.opts.Models.Models() {
+		if !gateway.ModelAllowed(key, m) {
+			continue
+		}
+		for _, name := range upstream.Names(m) {
+			list = append(list, a.object(m, name))
+		}
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": list})
+	return nil
+}
+
+// model tells of one model; its name may hold slashes.
+func (a *API) model(w http.ResponseWriter, r *http.Request, key *keyring.Key) *openai.Error {
+	name := r.PathValue("id")
+	route, ok := a.opts.Models.Resolve(name)
+	if !ok || name == "" || !gateway.ModelAllowed(key, route.Model) {
+		return &openai.Error{
+			Status: http.StatusNotFound, Type: openai.TypeInvalidRequest, Code: openai.CodeModelNotFound, Param: "model",
+			Message: "The model `" + name + "` does not exist or you do not have access to it. GET /v1/models lists those you can use.",
+		}
+	}
+	writeJSON(w, http.StatusOK, a.object(route.Model, name))
+	return nil
+}
+
+// health is what GET /health answers.
+type health struct {
+	Status string `json:"status"` // ok, or draining
+	Parts  parts  `json:"parts"`
+}
+
+type parts struct {
+	Store store `json:"store"`
+	Keys  keys  `json:"keys"`
+}
+
+type store struct {
+	Status string `json:"status"`
+	Kind   string `json:"kind"`
+}
+
+type keys struct {
+	Status string  `json:"status"` // ok, or stale: the newest files have a mistake
+	Count  int     `json:"count"`
+	Age    float64 `json:"age_seconds"` // of the keys in force
+}
+
+// health tells whether requests should be sent here. With ?live it tells only
+// that the process runs.
+func (a *API) health(w http.ResponseWriter, r *http.Request) *openai.Error {
+	status := a.opts.Keys.Status()
+	h := health{Status: "ok", Parts: parts{
+		Store: store{Status: "ok", Kind: "memory"},
+		Keys:  keys{Status: "ok", Count: status.Keys, Age: time.Since(status.Loaded).Round(time.Second).Seconds()},
+	}}
+	if status.Err != nil {
+		h.Parts.Keys.Status = "stale"
+	}
+	code := http.StatusOK
+	if a.draining.Load() {
+		h.Status = "draining"
+		if !r.URL.Query().Has("live") {
+			code = http.StatusServiceUnavailable
+		}
+	}
+	writeJSON(w, code, h)
+	return nil
+}
+
+func writeError(w http.ResponseWriter, e *openai.Error) {
+	for _, h := range e.Headers() {
+		w.Header().Set(h.Name, h.Value)
+	}
+	w.WriteHeader(e.Status)
+	_, _ = w.Write(e.Body()) // the client may be gone
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		status, text = http.StatusInternalServerError, []byte(`{}`) // plain structs: it cannot fail
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(text) // the client may be gone
+}

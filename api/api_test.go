@@ -1,0 +1,108 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/weir-gateway/weir/config"
+	"github.com/weir-gateway/weir/keyring"
+	"github.com/weir-gateway/weir/telemetry"
+	"github.com/weir-gateway/weir/upstream"
+)
+
+func newAPI(t *testing.T) *API {
+	t.Helper()
+	models, err := upstream.New(&config.Config{
+		Upstreams: []config.Upstream{{Name: "u"}},
+		Models: []config.Model{
+			{Name: "qwen/qwen3-32b", Aliases: []string{"gpt-4o"}, Upstream: "u", Context: 131000},
+			{Name: "llama", Upstream: "u"},
+		},
+		DefaultModel: "llama",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := keyring.Fixed(map[string]*keyring.Key{
+		"a": {ID: "all"}, "b": {ID: "some", Models: []string{"qwen/*"}},
+	})
+	return New(Options{Models: models, Keys: keys, Metrics: telemetry.NewMetrics(), KeyHeader: "x-weir-key"})
+}
+
+// get answers the status and the body of GET path.
+func get(t *testing.T, a *API, path, key string) (int, map[string]any) {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil)
+	r.Header.Set("x-weir-key", key)
+	w := httptest.NewRecorder()
+	a.ServeHTTP(w, r)
+	if got := w.Header().Get("Content-Type"); got != "application/json" {
+		t.Errorf("GET %s: content type %q", path, got)
+	}
+	var body map[string]any
+	if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
+		t.Fatalf("GET %s: %v: %s", path, err, w.Body)
+	}
+	return w.Code, body
+}
+
+func TestModelsAreThoseOfTheKey(t *testing.T) {
+	a := newAPI(t)
+	for key, want := range map[string][]string{
+		"all":  {"qwen/qwen3-32b", "gpt-4o", "llama"},
+		"some": {"qwen/qwen3-32b", "gpt-4o"},
+	} {
+		code, body := get(t, a, "/v1/models", key)
+		var got []string
+		data, _ := body["data"].([]any)
+		for _, m := range data {
+			object, _ := m.(map[string]any)
+			id, _ := object["id"].(string)
+			got = append(got, id)
+		}
+		if diff := cmp.Diff(want, got); code != http.StatusOK || body["object"] != "list" || diff != "" {
+			t.Errorf("key %s: status %d, object %v, ids (-want +got):\n%s", key, code, body["object"], diff)
+		}
+	}
+}
+
+func TestModel(t *testing.T) {
+	a := newAPI(t)
+	code, body := get(t, a, "/v1/models/qwen/qwen3-32b", "some")
+	if code != http.StatusOK || body["id"] != "qwen/qwen3-32b" || body["context_length"] != 131000.0 || body["max_model_len"] != 131000.0 {
+		t.Errorf("status %d, %v", code, body)
+	}
+	for _, tt := range []struct{ path, key string }{
+		{"/v1/models/none", "all"}, {"/v1/models/llama", "some"}, {"/v1/models/", "all"},
+	} {
+		code, body := get(t, a, tt.path, tt.key)
+		e, _ := body["error"].(map[string]any)
+		if code != http.StatusNotFound || e["code"] != "model_not_found" || e["param"] != "model" {
+			t.Errorf("%s with key %s: status %d, %v", tt.path, tt.key, code, body)
+		}
+	}
+}
+
+func TestKeyRevokedMeanwhile(t *testing.T) {
+	if code, body := get(t, newAPI(t), "/v1/models", "gone"); code != http.StatusUnauthorized {
+		t.Errorf("status %d, %v; want 401", code, body)
+	}
+}
+
+func TestHealth(t *testing.T) {
+	a := newAPI(t)
+	if code, body := get(t, a, "/health", ""); code != http.StatusOK || body["status"] != "ok" {
+		t.Errorf("status %d, %v", code, body)
+	}
+	a.Drain()
+	if code, body := get(t, a, "/health", ""); code != http.StatusServiceUnavailable || body["status"] != "draining" {
+		t.Errorf("draining: status %d, %v; want 503", code, body)
+	}
+	if code, _ := get(t, a, "/health?live", ""); code != http.StatusOK {
+		t.Errorf("draining, ?live: status %d, want 200", code)
+	}
+}

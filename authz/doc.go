@@ -1,0 +1,14 @@
+// Package authz answers Envoy's ext_authz: who calls?
+//
+// It is asked before the request's body is read, with the headers that may hold
+// a credential, and does no I/O:
+//
+//	Check ── OK      x-weir-key: the caller's public id, for extproc and api;
+//	      │          every header that can hold a credential is removed
+//	      └─ denied  401, 403 or 415 in OpenAI's shape
+//
+// Credentials are taken from Authorization (with or without "Bearer"), from
+// x-api-key (Anthropic's clients) and from api-key (Azure's).
+//
+// The protocol: envoy/service/auth/v3/external_auth.proto.
+package authz

@@ -1,0 +1,142 @@
+package authz
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+
+	"github.com/weir-gateway/weir/envoy"
+	"github.com/weir-gateway/weir/keyring"
+	"github.com/weir-gateway/weir/openai"
+	"github.com/weir-gateway/weir/telemetry"
+)
+
+// Server is the ext_authz service.
+type Server struct {
+	authv3.UnimplementedAuthorizationServer
+	keys    *keyring.Keyring
+	metrics *telemetry.Metrics
+}
+
+// New returns a server that knows those keys.
+func New(keys *keyring.Keyring, metrics *telemetry.Metrics) *Server {
+	return &Server{keys: keys, metrics: metrics}
+}
+
+// Check tells who calls, or refuses. It never fails.
+func (s *Server) Check(_ context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	start := time.Now()
+	key, err := s.caller(req.GetAttributes(), start)
+	if err != nil {
+		s.metrics.Answered(endpointName(pathOf(req.GetAttributes())), err.Status, err.Type, time.Since(start))
+		return denied(err), nil
+	}
+	return admitted(key.ID), nil
+}
+
+// caller is the key that a request may be answered for.
+func (s *Server) caller(a *authv3.AttributeContext, now time.Time) (*keyring.Key, *openai.Error) {
+	headers := a.GetRequest().GetHttp().GetHeaderMap().GetHeaders()
+	secret, err := credential(headers)
+	if err != nil {
+		return nil, err
+	}
+	key, ok := s.keys.Ring().Lookup(secret)
+	if !ok || !key.Usable(now) {
+		return nil, unknownKey(secret)
+	}
+	if !key.AllowsAddr(sourceOf(a)) {
+		return nil, forbidden("Your API key may not be used from this address.")
+	}
+	if path := pathOf(a); !key.AllowsEndpoint(path) {
+		return nil, forbidden("Your API key may not be used for " + path + ".")
+	}
+	return key, encoded(headers)
+}
+
+// encoded refuses bodies that would have to be decompressed to be read.
+func encoded(headers []*corev3.HeaderValue) *openai.Error {
+	for _, h := range headers {
+		if h.GetKey() != "content-encoding" {
+			continue
+		}
+		if v := string(h.GetRawValue()); v != "" && !strings.EqualFold(v, "identity") {
+			return &openai.Error{
+				Status: http.StatusUnsupportedMediaType, Type: openai.TypeInvalidRequest,
+				Message: "Compressed request bodies are not supported. Send the JSON as it is, without Content-Encoding.",
+			}
+		}
+	}
+	return nil
+}
+
+func forbidden(message string) *openai.Error {
+	return &openai.Error{Status: http.StatusForbidden, Type: openai.TypePermission, Message: message}
+}
+
+// sourceOf is the client's address; the zero Addr, which no range holds, if
+// Envoy does not tell.
+func sourceOf(a *authv3.AttributeContext) netip.Addr {
+	addr, err := netip.ParseAddr(a.GetSource().GetAddress().GetSocketAddress().GetAddress())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr
+}
+
+// pathOf is the path without its query.
+func pathOf(a *authv3.AttributeContext) string {
+	path, _, _ := strings.Cut(a.GetRequest().GetHttp().GetPath(), "?")
+	return path
+}
+
+// endpointName is the path as metrics label it.
+func endpointName(path string) string {
+	if ep := openai.EndpointOf(path); ep != openai.Unknown {
+		return ep.String()
+	}
+	if path == "/v1/models" || strings.HasPrefix(path, "/v1/models/") {
+		return "models"
+	}
+	return openai.Unknown.String()
+}
+
+// admitted passes the caller's id on, and takes the credentials away.
+func admitted(id string) *authv3.CheckResponse {
+	return &authv3.CheckResponse{
+		Status: &statuspb.Status{Code: int32(codes.OK)},
+		HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{
+			Headers:         []*corev3.HeaderValueOption{overwrite(envoy.HeaderKey, id)},
+			HeadersToRemove: credentialHeaders,
+		}},
+	}
+}
+
+func denied(e *openai.Error) *authv3.CheckResponse {
+	r := &authv3.DeniedHttpResponse{
+		Status: &typev3.HttpStatus{Code: typev3.StatusCode(e.Status)},
+		Body:   string(e.Body()),
+	}
+	for _, h := range e.Headers() {
+		r.Headers = append(r.Headers, overwrite(h.Name, h.Value))
+	}
+	return &authv3.CheckResponse{
+		Status:       &statuspb.Status{Code: int32(codes.PermissionDenied)},
+		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: r},
+	}
+}
+
+func overwrite(name, value string) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: name, Value: value},
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}
+}

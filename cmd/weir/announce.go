@@ -1,0 +1,45 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"strings"
+)
+
+// announce prints what a user needs to begin: where, with which key, and a
+// command to paste.
+func (c *upCmd) announce(e *env, site *site, s *server, addr string) {
+	base := "http://" + reachable(addr) + "/v1"
+	model, key := site.cfg.Models[0].Name, site.secret
+	var b strings.Builder
+	fmt.Fprintf(&b, "\nweir is ready.\n\n  URL      %s\n  Model    %s\n", base, model)
+	if key != "" {
+		fmt.Fprintf(&b, "  Key      %s   (for this run only)\n", key)
+	} else {
+		key = "YOUR_KEY"
+	}
+	if s.listeners.metrics != nil {
+		fmt.Fprintf(&b, "  Metrics  http://%s/metrics\n", reachable(s.listeners.metrics.Addr().String()))
+	}
+	fmt.Fprintf(&b, `
+Try it:
+
+  curl -N %s/chat/completions \
+    -H "Authorization: Bearer %s" \
+    -H "Content-Type: application/json" \
+    -d '{"model":"%s","stream":true,"messages":[{"role":"user","content":"What is weir?"}]}'
+
+Ctrl-C stops it.
+
+`, base, key, model)
+	fmt.Fprint(e.stdout, b.String())
+}
+
+// reachable is an address as a client on this machine calls it.
+func reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return addr
+}

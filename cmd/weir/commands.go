@@ -1,0 +1,171 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/rs/zerolog"
+
+	"github.com/weir-gateway/weir/config"
+	"github.com/weir-gateway/weir/envoy"
+	"github.com/weir-gateway/weir/gateway"
+	"github.com/weir-gateway/weir/keyring"
+	"github.com/weir-gateway/weir/simulator"
+	"github.com/weir-gateway/weir/upstream"
+)
+
+// checkCmd is weir check.
+type checkCmd struct {
+	configFlags
+}
+
+// Run reads all that serve would read, and says every problem.
+func (c *checkCmd) Run(e *env) error {
+	file, err := c.required(e)
+	if err != nil {
+		return err
+	}
+	cfg, err := config.Load(file, e.getenv)
+	if err != nil {
+		return said(e, err)
+	}
+	if err := checkParts(cfg); err != nil {
+		return said(e, err)
+	}
+	fmt.Fprintf(e.stdout, "%s is fine: %d upstreams, %d models, %d limits.\n", file, len(cfg.Upstreams), len(cfg.Models), len(cfg.Limits))
+	return nil
+}
+
+// checkParts builds what the configuration describes.
+func checkParts(cfg *config.Config) error {
+	keys, err := openKeys(cfg, zerolog.Nop())
+	if err != nil {
+		return err
+	}
+	models, err := upstream.New(cfg)
+	if err != nil {
+		return err
+	}
+	if _, err := gateway.New(gateway.Options{Config: cfg, Models: models, Keys: keys}); err != nil {
+		return err
+	}
+	_, err = envoy.Bootstrap(cfg, envoy.Sockets{GRPC: "/g", API: "/a", Admin: "/e"}, envoy.SystemCA())
+	return err
+}
+
+// said prints what is wrong as it is, a problem a line.
+func said(e *env, err error) error {
+	fmt.Fprintln(e.stderr, err)
+	return errNo
+}
+
+// envoyCmd is weir envoy.
+type envoyCmd struct {
+	configFlags
+	Validate bool `help:"Ask Envoy whether it takes the bootstrap, instead of printing it."`
+}
+
+// Run prints the bootstrap.
+func (c *envoyCmd) Run(e *env) error {
+	file, err := c.required(e)
+	if err != nil {
+		return err
+	}
+	cfg, err := config.Load(file, e.getenv)
+	if err != nil {
+		return said(e, err)
+	}
+	sockets, err := envoy.SocketsIn(runDir(e, cfg))
+	if err != nil {
+		return err
+	}
+	b, err := envoy.Bootstrap(cfg, sockets, envoy.SystemCA())
+	if err != nil {
+		return err
+	}
+	if c.Validate {
+		binary, err := findEnvoy(e)
+		if err != nil {
+			return err
+		}
+		if err := envoy.Validate(e.ctx, binary, b); err != nil {
+			return err
+		}
+		fmt.Fprintf(e.stdout, "Envoy %s takes the bootstrap of %s.\n", envoy.Version, file)
+		return nil
+	}
+	text, err := envoy.YAML(b)
+	if err != nil {
+		return fmt.Errorf("print the bootstrap: %w", err)
+	}
+	_, err = e.stdout.Write(text)
+	return err
+}
+
+// keysCmd is weir keys.
+type keysCmd struct {
+	New keysNewCmd `cmd:"" help:"Make a key: prints the secret, once, and the lines for the key file."`
+}
+
+type keysNewCmd struct {
+	User string `help:"Whose key it is."`
+	Team string `help:"The user's team."`
+	Plan string `help:"A plan of weir.yaml."`
+}
+
+// Run prints a new key. The secret goes nowhere else.
+func (c *keysNewCmd) Run(e *env) error {
+	secret, id := keyring.NewSecret()
+	var more strings.Builder
+	for _, m := range [][2]string{{"user", c.User}, {"team", c.Team}, {"plan", c.Plan}} {
+		if m[1] != "" {
+			fmt.Fprintf(&more, ", %s: %q", m[0], m[1])
+		}
+	}
+	fmt.Fprintf(e.stderr, "The secret, shown this once:\n\n  %s\n\nFor the list `keys:` of the key file (the secret is not in it):\n\n", secret)
+	fmt.Fprintf(e.stdout, "  - {id: %s, hash: %q%s}\n", id, keyring.Hash(secret), more.String())
+	return nil
+}
+
+// simulateCmd is weir simulate.
+type simulateCmd struct {
+	Listen string   `default:"127.0.0.1:8002" placeholder:"HOST:PORT" help:"Where to listen (${default})."`
+	Model  []string `sep:"none" default:"demo=text=answer,pace=20ms,ttft=150ms" placeholder:"NAME=SCRIPT" help:"A model and how it answers (${default}). May be given several times."`
+	Ledger bool     `help:"Print a JSON line for each finished exchange."`
+}
+
+// Run serves the simulator until it is told to stop.
+func (c *simulateCmd) Run(e *env) error {
+	opts := simulator.Options{}
+	for _, text := range c.Model {
+		m, err := simulator.ParseModel(text)
+		if err != nil {
+			return usageError{err}
+		}
+		opts.Models = append(opts.Models, m)
+	}
+	if c.Ledger {
+		opts.Log = e.stdout
+	}
+	return simulator.Serve(e.ctx, c.Listen, opts, func(addr string) {
+		fmt.Fprintf(e.stderr, "The simulator answers at http://%s/v1\n", addr)
+	})
+}
+
+// versionCmd is weir version.
+type versionCmd struct{}
+
+// Run prints the versions.
+func (versionCmd) Run(e *env) error {
+	fmt.Fprintf(e.stdout, "weir %s, for Envoy %s\n", version, envoy.Version)
+	return nil
+}
+
+// secureDir makes a folder for sockets, which others than the group cannot enter.
+func secureDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return fmt.Errorf("make the folder of the sockets: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/rs/zerolog"
+
+	"github.com/weir-gateway/weir/config"
+	"github.com/weir-gateway/weir/envoy"
+	"github.com/weir-gateway/weir/keyring"
+	"github.com/weir-gateway/weir/telemetry"
+)
+
+// demoConfig is what runs when nothing is configured.
+//
+//go:embed demo.yaml
+var demoConfig []byte
+
+// configFlags say which configuration to use.
+type configFlags struct {
+	Config string `short:"c" placeholder:"FILE" help:"Configuration. Default: $$CONFIG_FILE, else ./weir.yaml, else the built-in demo."`
+}
+
+// file is the path of the configuration, "" for the demo.
+func (f configFlags) file(e *env) string {
+	if f.Config != "" {
+		return f.Config
+	}
+	if file, ok := e.getenv("CONFIG_FILE"); ok && file != "" {
+		return file
+	}
+	if _, err := os.Stat("weir.yaml"); err == nil {
+		return "weir.yaml"
+	}
+	return ""
+}
+
+// required is the path of the configuration where the demo is no help.
+func (f configFlags) required(e *env) (string, error) {
+	file := f.file(e)
+	if file == "" {
+		return "", usageError{errors.New("no configuration: there is no ./weir.yaml; name one with -c FILE or CONFIG_FILE")}
+	}
+	return file, nil
+}
+
+// logFlags say what is logged.
+type logFlags struct {
+	LogLevel  string `placeholder:"LEVEL" help:"trace, debug, info, warn or error. Default: $$LOG_LEVEL, else info."`
+	LogFormat string `default:"auto" enum:"auto,json,pretty" help:"auto, json or pretty (${default}: pretty on a terminal)."`
+}
+
+func (f logFlags) logger(e *env) (zerolog.Logger, error) {
+	level := f.LogLevel
+	if level == "" {
+		level, _ = e.getenv("LOG_LEVEL")
+	}
+	if level == "" {
+		level = "info"
+	}
+	log, err := telemetry.NewLogger(e.stderr, level, f.LogFormat)
+	if err != nil {
+		return log, usageError{err}
+	}
+	return log, nil
+}
+
+// demo is the built-in configuration, which asks that upstream.
+func demo(listen, upstreamURL string) (*config.Config, error) {
+	vars := map[string]string{"LISTEN": listen, "UPSTREAM": upstreamURL}
+	return config.Parse("", demoConfig, true, func(name string) (string, bool) {
+		v, ok := vars[name]
+		return v, ok
+	})
+}
+
+// demoKey is a fresh key for the demo.
+func demoKey() (string, *keyring.Keyring) {
+	secret, id := keyring.NewSecret()
+	return secret, keyring.Fixed(map[string]*keyring.Key{secret: {ID: id, User: "demo"}})
+}
+
+// runDir is the folder of the sockets when the configuration names none.
+func runDir(e *env, cfg *config.Config) string {
+	switch {
+	case cfg.RunDir != "":
+		return cfg.RunDir
+	case os.Geteuid() == 0:
+		return "/run/weir"
+	}
+	if dir, ok := e.getenv("XDG_RUNTIME_DIR"); ok && dir != "" {
+		return filepath.Join(dir, "weir")
+	}
+	return filepath.Join(os.TempDir(), "weir-"+strconv.Itoa(os.Geteuid()))
+}
+
+// findEnvoy finds the binary and sees that it is the right one.
+func findEnvoy(e *env) (string, error) {
+	binary, err := envoy.Find(func(name string) string {
+		v, _ := e.getenv(name)
+		return v
+	})
+	if err != nil {
+		return "", err
+	}
+	return binary, envoy.CheckVersion(e.ctx, binary)
+}
+
+// openKeys reads the key files of a configuration.
+func openKeys(cfg *config.Config, log zerolog.Logger) (*keyring.Keyring, error) {
+	if len(cfg.Keys.Files) == 0 {
+		return nil, fmt.Errorf("%s names no client keys, so nobody could call: add \"keys: {files: [keys.yaml]}\", and make a key with: weir keys new", cfg.File)
+	}
+	return keyring.Open(cfg.Keys, log)
+}

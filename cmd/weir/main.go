@@ -1,0 +1,82 @@
+// Command weir is the gateway: the servers that Envoy asks, Envoy's
+// configuration, and all that operators type.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	// A second signal ends the program at once.
+	context.AfterFunc(ctx, stop)
+	code := run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// cli is the command line.
+type cli struct {
+	Up       upCmd       `cmd:"" help:"Run everything: weir, Envoy as its child, and a demo upstream if nothing is configured."`
+	Serve    serveCmd    `cmd:"" help:"Run weir for an Envoy that somebody else runs."`
+	Check    checkCmd    `cmd:"" help:"Check the configuration and the key files."`
+	Envoy    envoyCmd    `cmd:"" help:"Print Envoy's bootstrap."`
+	Keys     keysCmd     `cmd:"" help:"Make client keys."`
+	Simulate simulateCmd `cmd:"" help:"Run a scripted OpenAI-compatible upstream, for demos and tests."`
+	Version  versionCmd  `cmd:"" help:"Print the versions of weir and of the Envoy it is made for."`
+}
+
+// env is what commands get from outside.
+type env struct {
+	ctx            context.Context //nolint:containedctx // lives as long as run
+	getenv         func(string) (string, bool)
+	stdout, stderr io.Writer
+}
+
+// errNo is for answers that are a plain no, whose reasons are printed already.
+var errNo = errors.New("no")
+
+// usageError is for command lines that cannot be understood.
+type usageError struct{ error }
+
+// exit is panicked by kong when --help has been printed.
+type exit int
+
+// run is the program. It returns the exit code: 0 fine, 1 the answer is no, 2
+// wrong usage.
+func run(ctx context.Context, args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) (code int) {
+	defer func() {
+		if e, ok := recover().(exit); ok {
+			code = int(e)
+		}
+	}()
+	parser := kong.Must(&cli{}, kong.Name("weir"), kong.Description("An OpenAI-compatible gateway whose limits hold exactly."),
+		kong.Writers(stdout, stderr), kong.Exit(func(code int) { panic(exit(code)) }), kong.UsageOnError())
+	command, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(stderr, "weir: %v\nTry: weir --help\n", err)
+		return 2
+	}
+	var usage usageError
+	switch err := command.Run(&env{ctx: ctx, getenv: getenv, stdout: stdout, stderr: stderr}); {
+	case err == nil:
+		return 0
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "weir: %v\n", err)
+		return 2
+	case !errors.Is(err, errNo):
+		fmt.Fprintf(stderr, "weir: %v\n", err)
+	}
+	return 1
+}

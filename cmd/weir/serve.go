@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/weir-gateway/weir/config"
+	"github.com/weir-gateway/weir/envoy"
+	"github.com/weir-gateway/weir/keyring"
+	"github.com/weir-gateway/weir/simulator"
+)
+
+// demoListen is where the demo listens: on this machine only.
+const demoListen = "127.0.0.1:8080"
+
+// runFlags are common to up and serve.
+type runFlags struct {
+	configFlags
+	logFlags
+	Listen string        `placeholder:"HOST:PORT" help:"Public address, instead of the configuration's."`
+	Drain  time.Duration `default:"30s" placeholder:"DURATION" help:"How long running answers may take when weir is told to stop (${default})."`
+}
+
+// site is what is served: the configuration, its keys, and the demo upstream if
+// there is no configuration.
+type site struct {
+	cfg    *config.Config
+	keys   *keyring.Keyring
+	secret string // of the demo's key; "" without demo
+	stop   func() // ends the demo upstream
+}
+
+// open reads the configuration, or starts the demo.
+func (f runFlags) open(e *env, log zerolog.Logger) (*site, error) {
+	file := f.file(e)
+	if file == "" {
+		return openDemo(f.Listen)
+	}
+	cfg, err := config.Load(file, e.getenv)
+	if err != nil {
+		return nil, said(e, err)
+	}
+	if f.Listen != "" {
+		cfg.Listen = f.Listen
+	}
+	keys, err := openKeys(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	return &site{cfg: cfg, keys: keys, stop: func() {}}, nil
+}
+
+// openDemo starts the demo upstream.
+func openDemo(listen string) (*site, error) {
+	model, err := simulator.ParseModel("demo=text=answer,pace=20ms,ttft=150ms")
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, done := make(chan string, 1), make(chan error, 1)
+	go func() {
+		opts := simulator.Options{Models: []simulator.Model{model}}
+		done <- simulator.Serve(ctx, "127.0.0.1:0", opts, func(addr string) { ready <- addr })
+	}()
+	stop := func() {
+		cancel()
+		<-done
+	}
+	select {
+	case err := <-done:
+		cancel()
+		return nil, err
+	case addr := <-ready:
+		if listen == "" {
+			listen = demoListen
+		}
+		cfg, err := demo(listen, "http://"+addr+"/v1")
+		if err != nil {
+			stop()
+			return nil, err
+		}
+		secret, keys := demoKey()
+		return &site{cfg: cfg, keys: keys, secret: secret, stop: stop}, nil
+	}
+}
+
+// serveCmd is weir serve.
+type serveCmd struct {
+	runFlags
+}
+
+// Run serves until it is told to stop.
+func (c *serveCmd) Run(e *env) error {
+	log, err := c.logger(e)
+	if err != nil {
+		return err
+	}
+	site, err := c.open(e, log)
+	if err != nil {
+		return err
+	}
+	defer site.stop()
+	dir := runDir(e, site.cfg)
+	if err := secureDir(dir); err != nil {
+		return err
+	}
+	s, done, err := startServer(site, dir, log)
+	if err != nil {
+		return err
+	}
+	log.Info().Str("grpc", s.sockets.GRPC).Str("api", s.sockets.API).Msg("weir is ready for Envoy")
+	if site.secret != "" {
+		fmt.Fprintf(e.stdout, "Demo key: %s\n", site.secret)
+	}
+	select {
+	case err := <-done:
+		return fmt.Errorf("a server ended: %w", err)
+	case <-e.ctx.Done():
+	}
+	return c.stopServer(s, done)
+}
+
+// startServer opens the sockets and serves them. What ends the servers comes
+// out of the channel.
+func startServer(site *site, dir string, log zerolog.Logger) (*server, <-chan error, error) {
+	sockets, err := envoy.SocketsIn(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := newServer(site.cfg, site.keys, sockets, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.listen(); err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	done := make(chan error, 1)
+	go func() { done <- s.run(ctx) }()
+	return s, done, nil
+}
+
+// stopServer lets running answers end, and then closes everything.
+func (f runFlags) stopServer(s *server, done <-chan error) error {
+	s.api.Drain()
+	ctx, cancel := context.WithTimeout(context.Background(), f.Drain)
+	defer cancel()
+	if n := s.gateway.Live(); n > 0 {
+		s.log.Info().Int("exchanges", n).Dur("deadline", f.Drain).Msg("stopping: waiting for answers to end")
+	}
+	if n := s.gateway.Drain(ctx); n > 0 {
+		s.log.Warn().Int("exchanges", n).Msg("stopping: answers are cut off")
+	}
+	err := s.stop()
+	<-done
+	return err
+}
+
+// upCmd is weir up.
+type upCmd struct {
+	runFlags
+}
+
+// Run starts everything, and stops it when it is told to.
+func (c *upCmd) Run(e *env) error {
+	log, err := c.logger(e)
+	if err != nil {
+		return err
+	}
+	binary, err := findEnvoy(e)
+	if err != nil {
+		return err
+	}
+	site, err := c.open(e, log)
+	if err != nil {
+		return err
+	}
+	defer site.stop()
+	if err := portFree(site.cfg.Listen); err != nil {
+		return err
+	}
+	dir := site.cfg.RunDir
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "weir-"); err != nil {
+			return fmt.Errorf("make the folder of the sockets: %w", err)
+		}
+		defer os.RemoveAll(dir)
+	}
+	if err := secureDir(dir); err != nil {
+		return err
+	}
+	s, done, err := startServer(site, dir, log)
+	if err != nil {
+		return err
+	}
+	return c.withEnvoy(e, binary, site, s, done)
+}
+
+// withEnvoy runs Envoy in front of a running server until it is told to stop.
+func (c *upCmd) withEnvoy(e *env, binary string, site *site, s *server, done <-chan error) error {
+	stop := func(err error) error {
+		if stopped := c.stopServer(s, done); err == nil {
+			err = stopped
+		}
+		return err
+	}
+	b, err := envoy.Bootstrap(site.cfg, s.sockets, envoy.SystemCA())
+	if err != nil {
+		return stop(err)
+	}
+	p, err := envoy.Start(e.ctx, binary, b, site.cfg.Envoy.Concurrency, s.log)
+	if err != nil {
+		return stop(err)
+	}
+	defer p.Stop()
+	addr, err := p.Admin.Listening(e.ctx)
+	if err != nil {
+		return stop(err)
+	}
+	c.announce(e, site, s, addr)
+	select {
+	case <-p.Done():
+		return stop(p.Err())
+	case err := <-done:
+		return fmt.Errorf("a server ended: %w", err)
+	case <-e.ctx.Done():
+	}
+	if err := p.Admin.Drain(context.WithoutCancel(e.ctx)); err != nil {
+		s.log.Warn().Err(err).Msg("Envoy could not be told to drain")
+	}
+	s.api.Drain()
+	return stop(nil)
+}
+
+// portFree says early, and in plain words, what Envoy would say late.
+func portFree(addr string) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return portError("listen", addr, err)
+	}
+	return l.Close()
+}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/weir-gateway/weir/api"
+	"github.com/weir-gateway/weir/authz"
+	"github.com/weir-gateway/weir/config"
+	"github.com/weir-gateway/weir/envoy"
+	"github.com/weir-gateway/weir/extproc"
+	"github.com/weir-gateway/weir/gateway"
+	"github.com/weir-gateway/weir/keyring"
+	"github.com/weir-gateway/weir/ledger"
+	"github.com/weir-gateway/weir/ratelimit/memstore"
+	"github.com/weir-gateway/weir/telemetry"
+	"github.com/weir-gateway/weir/upstream"
+)
+
+// messageRoom is what a gRPC message needs beside a request's body.
+const messageRoom = 1 << 20
+
+// server is everything that weir serves, wired. Its parts run from listen until
+// stop.
+type server struct {
+	cfg     *config.Config
+	log     zerolog.Logger
+	sockets envoy.Sockets
+	keys    *keyring.Keyring
+	gateway *gateway.Gateway
+	ledger  *ledger.Ledger
+	api     *api.API
+
+	grpc    *grpc.Server
+	apiHTTP *http.Server
+	metrics *http.Server // nil: not served
+
+	listeners struct{ grpc, api, metrics net.Listener }
+	cancel    context.CancelFunc // ends run's own goroutines
+}
+
+// newServer wires the parts in the order in which they need each other.
+func newServer(cfg *config.Config, keys *keyring.Keyring, sockets envoy.Sockets, log zerolog.Logger) (*server, error) {
+	s := &server{cfg: cfg, log: log, sockets: sockets, keys: keys}
+	metrics := telemetry.NewMetrics()
+	models, err := upstream.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	store := memstore.New(memstore.Options{})
+	if cfg.LedgerFile != "" {
+		if s.ledger, err = ledger.Open(cfg.LedgerFile, log); err != nil {
+			return nil, err
+		}
+	}
+	s.gateway, err = gateway.New(gateway.Options{
+		Config: cfg, Models: models, Keys: keys, Store: store, Ledger: s.ledger, Metrics: metrics, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.grpc = newGRPC(cfg.Envoy.MaxRequestBytes)
+	authv3.RegisterAuthorizationServer(s.grpc, authz.New(keys, metrics))
+	extprocv3.RegisterExternalProcessorServer(s.grpc, extproc.New(s.gateway, log))
+	s.api = api.New(api.Options{Models: models, Keys: keys, Metrics: metrics, KeyHeader: envoy.HeaderKey})
+	s.apiHTTP = newHTTP(s.api)
+	if cfg.MetricsListen != "" {
+		mux := http.NewServeMux()
+		mux.Handle("GET /metrics", metrics.Handler())
+		s.metrics = newHTTP(mux)
+	}
+	registerGauges(metrics, s, store)
+	return s, nil
+}
+
+// registerGauges adds what is read at each scrape.
+func registerGauges(m *telemetry.Metrics, s *server, store *memstore.Store) {
+	m.Gauge("weir_keys", "Client keys in force.", func() float64 { return float64(s.keys.Status().Keys) })
+	m.Gauge("weir_keys_stale", "1 while the newest key files have a mistake and older ones are in force.", func() float64 {
+		if s.keys.Status().Err != nil {
+			return 1
+		}
+		return 0
+	})
+	m.Gauge("weir_exchanges_live", "Exchanges that have not ended.", func() float64 { return float64(s.gateway.Live()) })
+	m.Gauge("weir_leases_held", "Slots of concurrency limits that are taken.", func() float64 { return float64(store.Stats().Leases) })
+}
+
+// newGRPC returns a server for Envoy, each of whose open answers holds a stream.
+func newGRPC(maxBody uint32) *grpc.Server {
+	const window, connWindow = 1 << 20, 16 << 20
+	return grpc.NewServer(
+		grpc.MaxConcurrentStreams(math.MaxUint32),
+		grpc.MaxRecvMsgSize(int(maxBody)+messageRoom),
+		grpc.InitialWindowSize(window),
+		grpc.InitialConnWindowSize(connWindow),
+		grpc.SharedWriteBuffer(true),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+	)
+}
+
+func newHTTP(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+}
+
+// listen opens the sockets.
+func (s *server) listen() (err error) {
+	if s.listeners.grpc, err = listenUnix(s.sockets.GRPC); err != nil {
+		return err
+	}
+	if s.listeners.api, err = listenUnix(s.sockets.API); err != nil {
+		return errors.Join(err, s.listeners.grpc.Close())
+	}
+	if s.metrics == nil {
+		return nil
+	}
+	if s.listeners.metrics, err = net.Listen("tcp", s.cfg.MetricsListen); err != nil {
+		return errors.Join(portError("metrics.listen", s.cfg.MetricsListen, err), s.listeners.grpc.Close(), s.listeners.api.Close())
+	}
+	return nil
+}
+
+// listenUnix takes a socket's path over from a process that is gone.
+func listenUnix(path string) (net.Listener, error) {
+	if c, err := net.Dial("unix", path); err == nil {
+		return nil, errors.Join(fmt.Errorf("another weir serves %s: stop it, or give this one another run_dir", path), c.Close())
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("take over a socket: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("open a socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// portError says what to do about an address that cannot be had.
+func portError(field, addr string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%s: %s is in use by another program: stop it, or choose another port", field, addr)
+	}
+	return fmt.Errorf("%s: %w", field, err)
+}
+
+// run serves until ctx ends, and then until stop has closed every server.
+func (s *server) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.grpc.Serve(s.listeners.grpc) })
+	group.Go(func() error { return served(s.apiHTTP.Serve(s.listeners.api)) })
+	if s.metrics != nil {
+		group.Go(func() error { return served(s.metrics.Serve(s.listeners.metrics)) })
+	}
+	group.Go(func() error { return s.keys.Watch(ctx) })
+	group.Go(func() error { return s.gateway.RenewLeases(ctx) })
+	group.Go(func() error { return s.reloadOnHangup(ctx) })
+	return group.Wait()
+}
+
+// served is the outcome of an HTTP server, whose regular end is no error.
+func served(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// reloadOnHangup reads the key files again on SIGHUP.
+func (s *server) reloadOnHangup(ctx context.Context) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hangup:
+			s.keys.ReloadLogged()
+		}
+	}
+}
+
+// stop closes the servers. Exchanges that are still open are settled by the end
+// of their streams.
+func (s *server) stop() error {
+	const patience = 2 * time.Second
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	s.cancel()
+	s.grpc.Stop()
+	var errs []error
+	for _, h := range []*http.Server{s.apiHTTP, s.metrics} {
+		if h != nil {
+			errs = append(errs, h.Shutdown(ctx))
+		}
+	}
+	s.gateway.Drain(ctx)
+	return errors.Join(append(errs, s.ledger.Close())...)
+}

@@ -1,0 +1,144 @@
+package extproc
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"github.com/rs/zerolog"
+
+	"github.com/weir-gateway/weir/envoy"
+	"github.com/weir-gateway/weir/gateway"
+	"github.com/weir-gateway/weir/openai"
+)
+
+// stream is the state of one exchange. It is owned by the goroutine that serves
+// the gRPC stream.
+type stream struct {
+	gateway  *gateway.Gateway
+	log      zerolog.Logger
+	call     gateway.Call
+	exchange *gateway.Exchange // nil until admitted
+}
+
+// step answers one message of Envoy's. It does no I/O of the stream.
+func (s *stream) step(ctx context.Context, in *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
+	switch m := in.GetRequest().(type) {
+	case *extprocv3.ProcessingRequest_RequestHeaders:
+		return s.requestHeaders(m.RequestHeaders)
+	case *extprocv3.ProcessingRequest_RequestBody:
+		return s.requestBody(ctx, m.RequestBody)
+	case *extprocv3.ProcessingRequest_ResponseHeaders:
+		return s.responseHeaders(m.ResponseHeaders)
+	case *extprocv3.ProcessingRequest_ResponseBody:
+		return s.responseBody(m.ResponseBody)
+	case *extprocv3.ProcessingRequest_RequestTrailers:
+		return passRequestTrailers
+	case *extprocv3.ProcessingRequest_ResponseTrailers:
+		return passResponseTrailers
+	}
+	return s.failed("Envoy sent a message that weir does not know")
+}
+
+func (s *stream) requestHeaders(m *extprocv3.HttpHeaders) *extprocv3.ProcessingResponse {
+	s.call.Start = time.Now()
+	for _, h := range m.GetHeaders().GetHeaders() {
+		switch h.GetKey() {
+		case ":path":
+			path, _, _ := strings.Cut(value(h), "?")
+			s.call.Endpoint = openai.EndpointOf(path)
+		case "x-request-id":
+			s.call.RequestID = value(h)
+		case envoy.HeaderKey:
+			s.call.KeyID = value(h)
+		}
+	}
+	if m.GetEndOfStream() {
+		return s.admit(context.Background(), nil) // which says that the body is empty
+	}
+	return passRequestHeaders
+}
+
+func (s *stream) requestBody(ctx context.Context, m *extprocv3.HttpBody) *extprocv3.ProcessingResponse {
+	return s.admit(ctx, m.GetBody())
+}
+
+// admit asks the gateway, and sends the request on its way.
+func (s *stream) admit(ctx context.Context, body []byte) *extprocv3.ProcessingResponse {
+	if s.call.Endpoint == openai.Unknown {
+		return s.failed("Envoy asked about a path that weir does not serve")
+	}
+	s.call.Body = body
+	x, err := s.gateway.Admit(ctx, s.call)
+	s.call.Body = nil
+	if err != nil {
+		return immediate(err)
+	}
+	s.exchange = x
+	return forward(x)
+}
+
+func (s *stream) responseHeaders(m *extprocv3.HttpHeaders) *extprocv3.ProcessingResponse {
+	if s.exchange == nil {
+		return passResponseHeaders // an answer of Envoy's to what was not admitted
+	}
+	head := gateway.Head{Last: m.GetEndOfStream()}
+	for _, h := range m.GetHeaders().GetHeaders() {
+		switch h.GetKey() {
+		case ":status":
+			head.Status, _ = strconv.Atoi(value(h)) // Envoy's own text
+		case "content-type":
+			head.ContentType = value(h)
+		case "content-encoding":
+			head.Encoding = value(h)
+		case "retry-after":
+			head.RetryAfter = value(h)
+		case envoy.HeaderErrorSource:
+			head.Local = true
+		}
+	}
+	plan := s.exchange.Answer(head)
+	if plan.Instead != nil {
+		return immediate(plan.Instead)
+	}
+	return answer(&plan)
+}
+
+func (s *stream) responseBody(m *extprocv3.HttpBody) *extprocv3.ProcessingResponse {
+	if s.exchange == nil {
+		return passResponseBody
+	}
+	out, changed := s.exchange.Write(m.GetBody(), m.GetEndOfStream())
+	if !changed {
+		return passResponseBody
+	}
+	return replaceBody(out)
+}
+
+// end is called once, when no more messages will come.
+func (s *stream) end() {
+	if s.exchange != nil {
+		s.exchange.End()
+	}
+}
+
+// failed answers what must not happen.
+func (s *stream) failed(what string) *extprocv3.ProcessingResponse {
+	s.log.Error().Str("request_id", s.call.RequestID).Msg(what)
+	return immediate(&openai.Error{
+		Status: http.StatusInternalServerError, Type: openai.TypeServer,
+		Message: "The gateway failed to handle this request.",
+	})
+}
+
+// value is a header's value, which Envoy sends raw.
+func value(h *corev3.HeaderValue) string {
+	if raw := h.GetRawValue(); len(raw) > 0 {
+		return string(raw)
+	}
+	return h.GetValue()
+}

@@ -1,0 +1,165 @@
+package gateway
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/weir-gateway/weir/ledger"
+	"github.com/weir-gateway/weir/openai"
+)
+
+// Head is the beginning of an answer.
+type Head struct {
+	Status      int
+	ContentType string
+	Encoding    string // content-encoding
+	RetryAfter  string
+	Local       bool // Envoy made it, and no upstream
+	Last        bool // there is no body
+}
+
+// Plan says what becomes of an answer.
+type Plan struct {
+	Status  int             // to send instead; 0 keeps the upstream's
+	Set     []openai.Header // headers to set
+	Remove  []string        // headers to remove
+	Observe bool            // the body is to be given to Write
+	Instead *openai.Error   // to answer in the upstream's place
+}
+
+// Answer takes the head of the answer. After a plan that does not observe the
+// body the exchange is settled.
+func (x *Exchange) Answer(h Head) Plan {
+	x.head = h
+	x.status = h.Status
+	var p Plan
+	switch {
+	case h.Local:
+		p = x.localAnswer(h)
+	case h.Status >= 200 && h.Status < 300:
+		p = x.goodAnswer(h)
+	default:
+		p = x.badAnswer(h)
+	}
+	p.Set = append(p.Set, x.headers...)
+	if h.Last && p.Observe {
+		x.Write(nil, true)
+	}
+	return p
+}
+
+// localAnswer is one that Envoy made because there was none.
+func (x *Exchange) localAnswer(h Head) Plan {
+	x.errorType = openai.TypeServer
+	if h.Status == http.StatusServiceUnavailable {
+		// No connection, so the request never left.
+		x.errorType = openai.TypeUnavailable
+		x.settle(ledger.UpstreamError, ledger.Missing, nil)
+		return Plan{}
+	}
+	x.settle(ledger.UpstreamError, ledger.Missing, &amounts{})
+	return Plan{}
+}
+
+// goodAnswer chooses the meter. The content type decides, not the request: some
+// servers answer a request for a stream with JSON.
+func (x *Exchange) goodAnswer(h Head) Plan {
+	p := Plan{Observe: true}
+	mime, _, _ := strings.Cut(h.ContentType, ";")
+	switch mime = strings.ToLower(strings.TrimSpace(mime)); {
+	case h.Encoding != "" && h.Encoding != "identity":
+		x.meter = &bytesMeter{}
+	case mime == "text/event-stream":
+		x.meter = newStreamMeter(x.asked)
+		p.Remove = []string{"content-length"} // events may be taken out or added
+		p.Set = []openai.Header{{Name: "cache-control", Value: "no-cache"}, {Name: "x-accel-buffering", Value: "no"}}
+	case mime == "application/json":
+		x.meter = &plainMeter{}
+	default:
+		x.meter = &bytesMeter{}
+	}
+	p.Set = append(p.Set, openai.Header{Name: "x-weir-overhead-ms", Value: formatMS(x.overhead)})
+	if x.route.Model.Name != x.asking {
+		p.Set = append(p.Set, openai.Header{Name: "x-weir-model", Value: x.route.Model.Name})
+	}
+	return p
+}
+
+// badAnswer is an upstream's error.
+func (x *Exchange) badAnswer(h Head) Plan {
+	status := clientStatus(h.Status)
+	if status == 0 {
+		e := &openai.Error{
+			Status: http.StatusBadGateway, Type: openai.TypeServer, Code: openai.CodeUpstreamError, Source: openai.SourceUpstream,
+			Message: "The upstream server did not take the gateway's request. This is for the operator of the gateway to mend.",
+		}
+		x.g.log.Error().Str("upstream", x.route.Upstream).Int("status", h.Status).Str("request_id", x.call.RequestID).
+			Msg("the upstream refuses the gateway itself: check its url and its key")
+		x.status, x.errorType = e.Status, e.Type
+		x.settle(ledger.UpstreamError, ledger.Missing, &amounts{})
+		return Plan{Instead: e}
+	}
+	x.status = status
+	m := &errorMeter{endpoint: x.call.Endpoint, status: status, opaque: h.Encoding != "" && h.Encoding != "identity"}
+	x.meter = m
+	p := Plan{
+		Status: status, Observe: true,
+		Remove: []string{"content-length", "content-encoding"},
+		Set:    []openai.Header{{Name: "content-type", Value: "application/json"}, {Name: "x-weir-error-source", Value: openai.SourceUpstream}},
+	}
+	if tooLong(h.RetryAfter) {
+		p.Set = append(p.Set, openai.Header{Name: "x-should-retry", Value: "false"})
+	}
+	if h.Last { // an error without a body gets one
+		x.errorType = upstreamError(status, x.call.Endpoint, nil).Type
+		x.settle(ledger.UpstreamError, ledger.Missing, &amounts{})
+		e := upstreamError(status, x.call.Endpoint, nil)
+		e.RetryAfter = retryAfter(h.RetryAfter)
+		return Plan{Instead: e}
+	}
+	return p
+}
+
+// clientStatus is what clients get for an upstream's status: client errors as
+// they are, server errors as the gateway's own kinds. It is 0 for what only the
+// operator can mend: credentials, payment, redirections.
+func clientStatus(status int) int {
+	switch status {
+	case http.StatusUnauthorized, http.StatusPaymentRequired, http.StatusForbidden, http.StatusProxyAuthRequired:
+		return 0
+	case http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return status
+	}
+	switch {
+	case status < 400:
+		return 0
+	case status < 500:
+		return status
+	default:
+		return http.StatusBadGateway
+	}
+}
+
+// tooLong tells whether an upstream's retry-after is longer than clients should
+// be made to wait.
+func tooLong(header string) bool { return retryAfter(header) > openai.MaxRetryWait }
+
+// retryAfter reads the header: seconds or a date (RFC 9110, section 10.2.3).
+func retryAfter(header string) time.Duration {
+	if n, err := strconv.ParseUint(header, 10, 31); err == nil {
+		return time.Duration(n) * time.Second
+	}
+	if at, err := http.ParseTime(header); err == nil {
+		return max(0, time.Until(at))
+	}
+	return 0
+}
+
+// formatMS is a duration in milliseconds with three decimals.
+func formatMS(d time.Duration) string {
+	return strconv.FormatFloat(toMS(d), 'f', 3, 64)
+}
+
+func toMS(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -1,0 +1,253 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/weir-gateway/weir/config"
+	"github.com/weir-gateway/weir/keyring"
+	"github.com/weir-gateway/weir/ledger"
+	"github.com/weir-gateway/weir/openai"
+	"github.com/weir-gateway/weir/ratelimit"
+	"github.com/weir-gateway/weir/upstream"
+)
+
+// settleTimeout bounds how long the store may take to settle an exchange.
+const settleTimeout = time.Second
+
+// Exchange is one call that was admitted. Its methods must not run at the same
+// time, but for those of the lease renewal, which read only what Admit has set.
+type Exchange struct {
+	g    *Gateway
+	call Call
+
+	// Set by Admit.
+	id        ratelimit.ID
+	key       *keyring.Key
+	asking    string // the model as the client named it
+	route     upstream.Route
+	stream    bool
+	asked     bool // for usage, which the client did not want
+	body      []byte
+	rewritten bool
+	input     int64 // estimate of the prompt, in tokens
+	reserved  amounts
+	charges   []ratelimit.Charge
+	headers   []openai.Header // x-ratelimit-*
+	overhead  time.Duration
+
+	// Set while the answer passes.
+	head      Head
+	status    int // as the client got it; 0 before the answer
+	meter     meter
+	ttft      time.Duration
+	errorType string
+
+	settled atomic.Bool // set once, by whoever owns the exchange; read by the lease renewal
+}
+
+// Body is what to send upstream, and whether it differs from what came. It is
+// given once: the exchange keeps no body.
+func (x *Exchange) Body() (body []byte, rewritten bool) {
+	body, x.body = x.body, nil
+	return body, x.rewritten
+}
+
+// Upstream is the name of the upstream that is to answer.
+func (x *Exchange) Upstream() string { return x.route.Upstream }
+
+// Credential is what the upstream is to be shown; "" is nothing.
+func (x *Exchange) Credential() config.Secret { return x.route.Credential }
+
+// Streamed tells whether the client asked for a stream.
+func (x *Exchange) Streamed() bool { return x.stream }
+
+// admit decides, and charges the limits as the last step.
+func (x *Exchange) admit(ctx context.Context, body []byte) *openai.Error {
+	ring := x.g.keys.Ring()
+	key, ok := ring.ByID(x.call.KeyID)
+	if !ok || !key.Usable(x.call.Start) {
+		return keyGone()
+	}
+	x.key = key
+	request, err := openai.ParseRequest(x.call.Endpoint, body)
+	if err != nil {
+		return err
+	}
+	x.asking, x.stream = request.Model, request.Stream
+	if err := x.resolve(); err != nil {
+		return err
+	}
+	var answers int64
+	x.input, answers = estimate(&request, body)
+	x.reserved = reservation(&request, x.route.Model, x.input, answers)
+	if err := x.charge(ctx, ring); err != nil {
+		return err
+	}
+	x.asked = request.Stream && !request.IncludeUsage
+	x.body = request.Apply(body, openai.Edit{
+		Model: x.route.Model.Name, MaxTokens: x.route.Model.MaxOutput, IncludeUsage: x.asked,
+	})
+	x.rewritten = len(x.body) != len(body) || &x.body[0] != &body[0]
+	return nil
+}
+
+// resolve finds the route of the model that the client asks for. A model that
+// does not exist and one that is not the key's are answered alike.
+func (x *Exchange) resolve() *openai.Error {
+	route, ok := x.g.models.Resolve(x.asking)
+	switch {
+	case x.asking == "" && !ok:
+		return &openai.Error{
+			Status: http.StatusBadRequest, Type: openai.TypeInvalidRequest, Code: openai.CodeMissingParameter, Param: "model",
+			Message: "You must provide a model parameter: GET /v1/models lists those you can use.",
+		}
+	case !ok || !ModelAllowed(x.key, route.Model):
+		return &openai.Error{
+			Status: http.StatusNotFound, Type: openai.TypeInvalidRequest, Code: openai.CodeModelNotFound, Param: "model",
+			Message: "The model `" + x.asking + "` does not exist or you do not have access to it. GET /v1/models lists those you can use.",
+		}
+	}
+	x.route = route
+	if x.asking == "" {
+		x.asking = route.Model.Name
+	}
+	return nil
+}
+
+// ModelAllowed tells whether a key may use a model, under whichever of its names.
+func ModelAllowed(key *keyring.Key, m config.Model) bool {
+	for _, name := range upstream.Names(m) {
+		if key.AllowsModel(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// charge asks the store to admit the exchange.
+func (x *Exchange) charge(ctx context.Context, ring *keyring.Ring) *openai.Error {
+	rules, err := x.g.policy.rules(ring, x.key)
+	if err != nil {
+		return internal(err)
+	}
+	x.id = x.g.nextID()
+	x.charges = make([]ratelimit.Charge, len(rules))
+	for i := range rules {
+		r := &rules[i]
+		x.charges[i] = ratelimit.Charge{Limit: r.limit, Scope: r.scopeFor(x.route.Model.Name), Cost: x.reserved.of(r.limit.Unit)}
+	}
+	d, err := x.g.store.Admit(ctx, x.id, x.charges, ratelimit.AdmitOptions{})
+	switch {
+	case err != nil:
+		return storeError(err)
+	case !d.Admitted:
+		return limitError(x.charges, &d)
+	}
+	x.headers = limitHeaders(x.charges, &d)
+	return nil
+}
+
+// Write takes the next bytes of the answer, last with those that end it, and
+// returns what to pass on in their place and whether that differs.
+func (x *Exchange) Write(p []byte, last bool) (out []byte, changed bool) {
+	if x.meter == nil {
+		return p, false
+	}
+	out, changed = x.meter.write(p, last)
+	if x.settled.Load() {
+		return out, changed
+	}
+	r := x.meter.reading()
+	if x.ttft == 0 && r.begun {
+		x.ttft = time.Since(x.call.Start)
+		x.g.metrics.FirstToken(x.route.Model.Name, x.ttft)
+	}
+	// A client may hang up as soon as it has read the end, and may come back at
+	// once: by then the exchange must be settled.
+	if r.over || last {
+		x.conclude(r, last)
+	}
+	return out, changed
+}
+
+// End says that nothing more will come. It settles what is not settled yet: the
+// answer did not reach its end.
+func (x *Exchange) End() {
+	x.g.live.remove(x)
+	if x.settled.Load() {
+		return
+	}
+	var r reading
+	if x.meter != nil {
+		r = x.meter.reading()
+	}
+	x.conclude(r, false)
+}
+
+// conclude settles by what the answer said.
+func (x *Exchange) conclude(r reading, last bool) {
+	outcome := ledger.Aborted
+	switch m, isError := x.meter.(*errorMeter); {
+	case isError:
+		if m.err != nil {
+			x.errorType = m.err.Type
+		}
+		x.settle(ledger.UpstreamError, ledger.Missing, &amounts{})
+		return
+	case r.failed:
+		outcome = ledger.Cut
+		x.errorType = openai.TypeServer
+	case r.over, last && r.whole:
+		outcome = ledger.OK
+	case last:
+		outcome = ledger.Cut
+	}
+	actual, source := x.count(r)
+	x.settleUsage(outcome, source, actual, r.usage)
+}
+
+// count is what the exchange took: the upstream's word if it gave it, else the
+// text that was seen. An exchange that was sent upstream has at least used its
+// prompt.
+func (x *Exchange) count(r reading) (amounts, ledger.Source) {
+	switch {
+	case r.whole:
+		return amounts{input: r.usage.Input, output: r.usage.Output}, ledger.Exact
+	case r.known:
+		return amounts{input: r.usage.Input, output: max(r.usage.Output, r.estimate)}, ledger.Estimated
+	default:
+		return amounts{input: x.input, output: min(r.estimate, x.reserved.output)}, ledger.Estimated
+	}
+}
+
+// keyGone is for a key that was revoked between authentication and admission.
+func keyGone() *openai.Error {
+	return &openai.Error{
+		Status: http.StatusUnauthorized, Type: openai.TypeInvalidRequest, Code: openai.CodeInvalidKey,
+		Message: "Incorrect API key provided: it was revoked or has expired.",
+	}
+}
+
+// storeError is for a limit store that cannot decide.
+func storeError(err error) *openai.Error {
+	e := &openai.Error{
+		Status: http.StatusServiceUnavailable, Type: openai.TypeUnavailable, Code: openai.CodeOverloaded,
+		RetryAfter: time.Second, Cause: err,
+		Message: "The gateway cannot keep its limits at the moment. Try again shortly.",
+	}
+	if errors.Is(err, context.Canceled) {
+		e.Message = "The request was cancelled before it was admitted."
+	}
+	return e
+}
+
+func internal(err error) *openai.Error {
+	return &openai.Error{
+		Status: http.StatusInternalServerError, Type: openai.TypeServer, Cause: err,
+		Message: "The gateway failed to handle this request.",
+	}
+}

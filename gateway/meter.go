@@ -1,0 +1,162 @@
+package gateway
+
+import (
+	"bytes"
+	"net/http"
+
+	"github.com/weir-gateway/weir/openai"
+	"github.com/weir-gateway/weir/tokens"
+)
+
+// meter reads an answer while it passes by.
+type meter interface {
+	// write takes the next bytes, last with those that end the answer, and
+	// returns what to pass on in their place, valid until the next write, and
+	// whether that differs.
+	write(p []byte, last bool) (out []byte, changed bool)
+	// reading is what is known by now.
+	reading() reading
+}
+
+// reading is what an answer says of itself.
+type reading struct {
+	usage    openai.Usage
+	known    bool  // the upstream reported usage
+	whole    bool  // and it is the whole answer's
+	over     bool  // the answer says that it is complete
+	begun    bool  // something was generated
+	failed   bool  // the answer says that it failed
+	estimate int64 // tokens of the text that was seen
+}
+
+// streamMeter reads a text/event-stream.
+type streamMeter struct {
+	events openai.EventStream
+	text   tokens.Features
+	pieces int64 // of text
+	cut    *openai.Error
+}
+
+// newStreamMeter returns a meter that takes the usage event out if strip is set.
+func newStreamMeter(strip bool) *streamMeter {
+	m := &streamMeter{}
+	m.events.Strip = strip
+	m.events.Text = func(raw []byte) {
+		m.pieces++
+		m.text.Add(raw)
+	}
+	return m
+}
+
+func (m *streamMeter) write(p []byte, last bool) (out []byte, changed bool) {
+	out, changed = m.events.Write(p, last)
+	if !last || m.events.Done() || m.events.Finished() || m.events.Failed() {
+		return out, changed
+	}
+	// Clients take a clean end without a finish_reason for success.
+	m.cut = &openai.Error{
+		Type: openai.TypeServer, Code: openai.CodeUpstreamError,
+		Message: "The upstream server ended the answer before it was complete.",
+	}
+	event := make([]byte, 0, len(out)+512)
+	event = append(event, out...)
+	event = append(event, "\n\ndata: "...) // what came before may be half an event
+	event = append(event, m.cut.Body()...)
+	return append(event, "\n\n"...), true
+}
+
+func (m *streamMeter) reading() reading {
+	r := reading{
+		over: m.events.Done(), begun: m.pieces > 0, failed: m.events.Failed() || m.cut != nil,
+		// A piece of text is a token at least, and no token is less than a byte.
+		estimate: max(m.pieces, m.text.Estimate()),
+	}
+	r.usage, r.known = m.events.Usage()
+	r.whole = r.known && (r.over || m.events.Finished())
+	return r
+}
+
+// What an answer that nobody can count is taken for: so many bytes of JSON around
+// the text, and so many of text a token.
+const (
+	bytesAround   = 256
+	bytesPerToken = 4
+)
+
+func tokensOf(bytes int64) int64 { return max(1, (bytes-bytesAround)/bytesPerToken) }
+
+// plainMeter reads a JSON answer.
+type plainMeter struct {
+	answer openai.PlainAnswer
+	n      int64
+}
+
+func (m *plainMeter) write(p []byte, last bool) (out []byte, changed bool) {
+	m.n += int64(len(p))
+	m.answer.Write(p, last)
+	return p, false
+}
+
+func (m *plainMeter) reading() reading {
+	r := reading{over: m.answer.Complete(), begun: true, estimate: tokensOf(m.n)}
+	r.usage, r.known = m.answer.Usage()
+	r.whole = r.known
+	return r
+}
+
+// bytesMeter counts an answer that nobody can read: compressed, or of a type
+// that is not the API's.
+type bytesMeter struct {
+	n     int64
+	ended bool
+}
+
+func (m *bytesMeter) write(p []byte, last bool) (out []byte, changed bool) {
+	m.n += int64(len(p))
+	m.ended = m.ended || last
+	return p, false
+}
+
+func (m *bytesMeter) reading() reading {
+	return reading{over: m.ended, begun: m.n > 0, estimate: tokensOf(m.n)}
+}
+
+// maxErrorBody bounds what is kept of an upstream's error.
+const maxErrorBody = 64 << 10
+
+// errorMeter keeps an upstream's error back, and passes it on in the one shape
+// that clients know.
+type errorMeter struct {
+	endpoint openai.Endpoint
+	status   int // as the client gets it
+	opaque   bool
+	body     []byte
+	err      *openai.Error // once the body has ended
+}
+
+func (m *errorMeter) write(p []byte, last bool) (out []byte, changed bool) {
+	if room := maxErrorBody - len(m.body); !m.opaque {
+		m.body = append(m.body, p[:min(room, len(p))]...)
+	}
+	if !last {
+		return nil, true
+	}
+	m.err = upstreamError(m.status, m.endpoint, m.body)
+	return m.err.Body(), true
+}
+
+func (m *errorMeter) reading() reading { return reading{over: m.err != nil, failed: true} }
+
+// upstreamError is an upstream's error as clients see it.
+func upstreamError(status int, ep openai.Endpoint, body []byte) *openai.Error {
+	e := openai.NormalizeError(status, ep, bytes.TrimSpace(body))
+	switch status {
+	case http.StatusBadGateway:
+		e.Type, e.Code = openai.TypeServer, openai.CodeUpstreamError
+	case http.StatusServiceUnavailable:
+		e.Type, e.Code = openai.TypeUnavailable, openai.CodeOverloaded
+	case http.StatusGatewayTimeout:
+		e.Type, e.Code = openai.TypeServer, openai.CodeUpstreamTimeout
+	}
+	return e
+}

@@ -1,0 +1,67 @@
+package gateway
+
+import (
+	"github.com/weir-gateway/weir/config"
+	"github.com/weir-gateway/weir/openai"
+	"github.com/weir-gateway/weir/ratelimit"
+	"github.com/weir-gateway/weir/tokens"
+)
+
+// unknownOutput is what is reserved for an answer whose length nobody bounds.
+const unknownOutput = 4096
+
+// amounts is how much of each unit an exchange takes.
+type amounts struct{ input, output int64 }
+
+// of is the amount of one unit.
+func (a amounts) of(u ratelimit.Unit) int64 {
+	var n int64
+	switch u {
+	case ratelimit.Requests, ratelimit.Concurrency:
+		return 1
+	case ratelimit.Tokens:
+		n = a.input + a.output
+	case ratelimit.InputTokens:
+		n = a.input
+	case ratelimit.OutputTokens:
+		n = a.output
+	}
+	return min(n, ratelimit.MaxAmount)
+}
+
+// estimate counts what is known of a prompt. answers is how many prompts there
+// are to answer.
+func estimate(r *openai.Request, body []byte) (input, answers int64) {
+	var p tokens.Prompt
+	inputs, parts, ids := r.PromptText(body, p.Text.Add)
+	p.Parts, p.TokenIDs = parts, ids
+	if r.Endpoint == openai.ChatCompletions {
+		p.Messages = inputs
+		return p.Estimate(), 1
+	}
+	return p.Estimate(), int64(max(1, inputs))
+}
+
+// reservation is the most that an exchange is expected to take: the prompt with
+// a margin for what the estimate misses, and every answer at its full length.
+func reservation(r *openai.Request, m config.Model, input, answers int64) amounts {
+	perChoice := r.MaxTokens
+	if perChoice == 0 {
+		perChoice = m.MaxOutput
+	}
+	if perChoice == 0 {
+		perChoice = unknownOutput
+	}
+	if m.Context > 0 {
+		perChoice = min(perChoice, m.Context)
+	}
+	return amounts{input: input + (input*15+99)/100, output: saturated(saturated(perChoice, answers), r.N)}
+}
+
+// saturated multiplies positive numbers up to the largest amount there is.
+func saturated(a, b int64) int64 {
+	if a > ratelimit.MaxAmount/b {
+		return ratelimit.MaxAmount
+	}
+	return a * b
+}

@@ -1,0 +1,104 @@
+package gateway
+
+import (
+	"context"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/weir-gateway/weir/ledger"
+	"github.com/weir-gateway/weir/openai"
+)
+
+// settle ends an exchange without usage. Nil amounts give everything back, the
+// request too: it never reached an upstream.
+func (x *Exchange) settle(outcome ledger.Outcome, source ledger.Source, actual *amounts) {
+	if actual == nil {
+		x.finish(func(ctx context.Context) error { return x.g.store.Cancel(ctx, x.id) })
+		x.report(outcome, source, ledger.Tokens{})
+		return
+	}
+	x.settleUsage(outcome, source, *actual, openai.Usage{})
+}
+
+func (x *Exchange) settleUsage(outcome ledger.Outcome, source ledger.Source, actual amounts, u openai.Usage) {
+	x.finish(func(ctx context.Context) error {
+		list := make([]int64, len(x.charges))
+		for i := range x.charges {
+			list[i] = actual.of(x.charges[i].Limit.Unit)
+		}
+		return x.g.store.Settle(ctx, x.id, list)
+	})
+	x.report(outcome, source, ledger.Tokens{
+		Input: actual.input, Output: actual.output, Cached: u.Cached, Reasoning: u.Reasoning,
+	})
+}
+
+// finish tells the store, on a context that no client can cancel.
+func (x *Exchange) finish(tell func(context.Context) error) {
+	x.settled.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
+	defer cancel()
+	if err := tell(ctx); err != nil {
+		x.g.log.Error().Err(err).Str("request_id", x.call.RequestID).Msg("settling with the limit store failed")
+	}
+}
+
+// report tells ledger, metrics and log of an exchange that was admitted.
+func (x *Exchange) report(outcome ledger.Outcome, source ledger.Source, t ledger.Tokens) {
+	x.g.metrics.Settled(x.route.Model.Name, string(outcome), string(source), t.Input, t.Output)
+	r := x.record(outcome, source)
+	r.Tokens = t
+	x.write(&r, nil)
+}
+
+// refuse tells of a call that was not admitted.
+func (x *Exchange) refuse(e *openai.Error) {
+	x.status, x.errorType = e.Status, e.Type
+	r := x.record(ledger.Refused, ledger.Missing)
+	if e.Detail != nil {
+		r.Limit = e.Detail.Limit
+	}
+	if r.Limit != "" {
+		x.g.metrics.Refused(r.Limit)
+	}
+	x.write(&r, e)
+}
+
+func (x *Exchange) record(outcome ledger.Outcome, source ledger.Source) ledger.Record {
+	r := ledger.Record{
+		Time: x.call.Start.UTC(), RequestID: x.call.RequestID, KeyID: x.call.KeyID,
+		Endpoint: x.call.Endpoint.String(), Model: x.asking, ServedModel: x.route.Model.Name, Upstream: x.route.Upstream,
+		Stream: x.stream, Status: x.status, Outcome: outcome, Source: source,
+		EstimateInput: x.input, Reserved: x.reserved.input + x.reserved.output,
+		TTFT: toMS(x.ttft), Duration: toMS(time.Since(x.call.Start)), Overhead: toMS(x.overhead),
+	}
+	if x.key != nil {
+		r.User, r.Team, r.Plan = x.key.User, x.key.Team, x.key.Plan
+	}
+	return r
+}
+
+// write sends a record where records go. The ledger line comes after all else,
+// so that whoever has read it finds the rest done.
+func (x *Exchange) write(r *ledger.Record, e *openai.Error) {
+	x.g.metrics.Answered(r.Endpoint, r.Status, x.errorType, time.Since(x.call.Start))
+	x.log(r, e)
+	x.g.ledger.Write(*r)
+}
+
+func (x *Exchange) log(r *ledger.Record, e *openai.Error) {
+	level := zerolog.InfoLevel
+	if r.Status >= 500 {
+		level = zerolog.WarnLevel
+	}
+	line := x.g.log.WithLevel(level)
+	line.Str("request_id", r.RequestID).Str("key", r.KeyID).Str("endpoint", r.Endpoint).Str("model", r.ServedModel).
+		Str("upstream", r.Upstream).Bool("stream", r.Stream).Int("status", r.Status).Str("outcome", string(r.Outcome)).
+		Int64("input", r.Tokens.Input).Int64("output", r.Tokens.Output).Str("tokens", string(r.Source)).
+		Float64("ttft_ms", r.TTFT).Float64("duration_ms", r.Duration)
+	if e != nil {
+		line.Str("type", e.Type).Str("code", e.Code).Str("limit", r.Limit).AnErr("cause", e.Cause)
+	}
+	line.Msg("exchange")
+}

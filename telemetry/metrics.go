@@ -1,0 +1,116 @@
+package telemetry
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Metrics are what weir counts. Its methods are safe for concurrent use.
+type Metrics struct {
+	registry *prometheus.Registry
+
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	active   prometheus.Gauge
+	errors   *prometheus.CounterVec
+	tokens   *prometheus.CounterVec
+
+	settled  *prometheus.CounterVec
+	refused  *prometheus.CounterVec
+	ttft     *prometheus.HistogramVec
+	overhead prometheus.Histogram
+	leases   *prometheus.CounterVec
+}
+
+// NewMetrics returns metrics on a registry of their own, with those of the Go
+// runtime and the process.
+func NewMetrics() *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		requests: counter("http_requests_total", "Requests answered, by endpoint and HTTP status.", "endpoint", "status"),
+		duration: histogram("http_request_duration_seconds", "Time from a request's arrival to the end of its answer.", secondsLong, "endpoint"),
+		active: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "http_active_requests", Help: "Requests that were admitted and are not answered yet.",
+		}),
+		errors:   counter("http_errors_total", "Requests answered with a status of 400 or more, by error type.", "endpoint", "type"),
+		tokens:   counter("token_usage_total", "Tokens charged, by model and kind: prompt or completion.", "model", "kind"),
+		settled:  counter("weir_exchanges_settled_total", "Exchanges settled, by outcome and by what their counts are worth.", "outcome", "source"),
+		refused:  counter("weir_limit_refusals_total", "Requests refused by a limit.", "limit"),
+		ttft:     histogram("weir_time_to_first_token_seconds", "Time from a request's arrival to the first part of its answer.", secondsLong, "model"),
+		overhead: prometheus.NewHistogram(histogramOpts("weir_overhead_seconds", "Time spent in weir before a request went to its upstream.", secondsShort)),
+		leases:   counter("weir_leases_lost_total", "Leases of live exchanges that the limit store had lost, and that were put back."),
+	}
+	m.registry.MustRegister(m.requests, m.duration, m.active, m.errors, m.tokens, m.settled, m.refused, m.ttft, m.overhead, m.leases,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+var (
+	secondsLong  = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300}
+	secondsShort = []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .5}
+)
+
+func counter(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+}
+
+func histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(histogramOpts(name, help, buckets), labels)
+}
+
+func histogramOpts(name, help string, buckets []float64) prometheus.HistogramOpts {
+	return prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}
+}
+
+// Registerer takes metrics of other parts, such as gauges read at each scrape.
+func (m *Metrics) Registerer() prometheus.Registerer { return m.registry }
+
+// Gauge registers a gauge that is read at each scrape.
+func (m *Metrics) Gauge(name, help string, read func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
+}
+
+// Handler serves GET /metrics.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// Answered counts a request that was answered, with the type of its error if it
+// was one. A status of 0 is a client that left before it was answered.
+func (m *Metrics) Answered(endpoint string, status int, errorType string, took time.Duration) {
+	m.requests.WithLabelValues(endpoint, strconv.Itoa(status)).Inc()
+	if errorType != "" {
+		m.errors.WithLabelValues(endpoint, errorType).Inc()
+	}
+	m.duration.WithLabelValues(endpoint).Observe(took.Seconds())
+}
+
+// Admitted counts an exchange that begins.
+func (m *Metrics) Admitted(overhead time.Duration) {
+	m.active.Inc()
+	m.overhead.Observe(overhead.Seconds())
+}
+
+// Refused counts a request that a limit refused.
+func (m *Metrics) Refused(limit string) { m.refused.WithLabelValues(limit).Inc() }
+
+// FirstToken notes how long the first part of an answer took.
+func (m *Metrics) FirstToken(model string, took time.Duration) {
+	m.ttft.WithLabelValues(model).Observe(took.Seconds())
+}
+
+// Settled counts an admitted exchange that ended.
+func (m *Metrics) Settled(model, outcome, source string, input, output int64) {
+	m.active.Dec()
+	m.settled.WithLabelValues(outcome, source).Inc()
+	m.tokens.WithLabelValues(model, "prompt").Add(float64(input))
+	m.tokens.WithLabelValues(model, "completion").Add(float64(output))
+}
+
+// LeasesLost counts leases that had to be put back.
+func (m *Metrics) LeasesLost(n int) { m.leases.WithLabelValues().Add(float64(n)) }
