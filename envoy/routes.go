@@ -22,9 +22,6 @@ func routes(cfg *config.Config) *routev3.RouteConfiguration {
 		Name:                   "weir",
 		Domains:                []string{"*"},
 		RequestBodyBufferLimit: wrapperspb.UInt64(uint64(cfg.Envoy.MaxRequestBytes)),
-		// What upstreams say of themselves, of their limits and of our metering
-		// is not for clients. Applied before ext_proc adds weir's own.
-		ResponseHeadersToRemove: foreignHeaders(),
 	}
 	for _, u := range cfg.Upstreams {
 		host.Routes = append(host.Routes, admitted(u))
@@ -63,6 +60,8 @@ func admitted(u config.Upstream) *routev3.Route {
 		Action:                 &routev3.Route_Route{Route: action},
 		TypedPerFilterConfig:   enabled(filterAuthz, filterExtProc),
 		RequestHeadersToRemove: internalHeaders(),
+		// Applied before ext_proc adds weir's own.
+		ResponseHeadersToRemove: foreignHeaders(),
 	}
 }
 
@@ -135,7 +134,8 @@ func internalHeaders() []string {
 	return []string{HeaderKey, HeaderCluster, "x-envoy-external-address", "x-envoy-internal", "x-envoy-expected-rq-timeout-ms", "x-envoy-attempt-count", "cookie"}
 }
 
-// foreignHeaders are for the gateway, not for its clients.
+// foreignHeaders are what upstreams say of themselves, of their limits and of
+// metering: for the gateway, not for its clients.
 func foreignHeaders() []string {
 	list := []string{HeaderErrorSource, "x-weir-model", "x-weir-overhead-ms", "set-cookie", "x-request-id", "retry-after-ms", "x-should-retry"}
 	for _, what := range []string{"limit", "remaining", "reset"} {

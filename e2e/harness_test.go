@@ -1,0 +1,280 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weir-gateway/weir/e2e/site"
+	"github.com/weir-gateway/weir/keyring"
+	"github.com/weir-gateway/weir/ledger"
+	"github.com/weir-gateway/weir/simulator"
+)
+
+// Secrets of the keys that every test site has. Whatever a test does, none of
+// them may show up in a log.
+const (
+	goodKey  = "sk-test-good-0123456789abcdef"
+	otherKey = "sk-test-other-0123456789abcdef"
+)
+
+// upstreamSecret is what the sites show their upstream.
+const upstreamSecret = "sk-upstream-canary-0123456789"
+
+// fixture says what a test site looks like.
+type fixture struct {
+	limits string // of weir.yaml, as a YAML list
+	extra  string // more of weir.yaml
+	keys   string // more of keys.yaml, as items of its list
+	model  string // script of the model "m"
+	// upstream serves instead of a simulator.
+	upstream http.Handler
+}
+
+// rig is a running site and its upstream.
+type rig struct {
+	*site.Site
+	t   *testing.T
+	sim *simulator.Simulator // nil if the fixture has an upstream of its own
+}
+
+// start runs a site for the length of a test.
+func start(t *testing.T, f fixture) *rig {
+	t.Helper()
+	r := &rig{t: t}
+	handler := f.upstream
+	if handler == nil {
+		script, err := simulator.ParseScript(f.model)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.sim = simulator.New(simulator.Options{
+			Models: []simulator.Model{{Name: "m", Script: script}}, Key: upstreamSecret, KeepBodies: true,
+		})
+		handler = r.sim
+	}
+	upstream := httptest.NewServer(handler)
+	t.Cleanup(upstream.Close)
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "weir.yaml"), weirYAML(f, upstream.URL))
+	writeFile(t, filepath.Join(dir, "keys.yaml"), keysYAML(f))
+	s, err := site.Start(t.Context(), binary, dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Site = s
+	t.Cleanup(r.close)
+	return r
+}
+
+func weirYAML(f fixture, upstream string) string {
+	limits := ""
+	if f.limits != "" {
+		limits = "limits:\n" + f.limits
+	}
+	return fmt.Sprintf(`listen: 127.0.0.1:0
+metrics: {listen: 127.0.0.1:0}
+keys: {files: [keys.yaml]}
+ledger: {file: usage.jsonl}
+upstreams:
+  - {name: sim, url: %q, key: %q}
+models:
+  - {name: m, aliases: [alias], upstreams: [sim], context: 100000}
+%s
+%s
+`, upstream+"/v1", upstreamSecret, limits, f.extra)
+}
+
+func keysYAML(f fixture) string {
+	return fmt.Sprintf("keys:\n  - {id: good, user: ann, hash: %q}\n  - {id: other, user: bob, hash: %q}\n%s",
+		keyring.Hash(goodKey), keyring.Hash(otherKey), f.keys)
+}
+
+func writeFile(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// close stops the site, and looks for what must never be: races, panics, and
+// secrets or prompts in what weir wrote.
+func (r *rig) close() {
+	if err := r.Stop(); err != nil {
+		r.t.Error(err)
+	}
+	written := r.Log() + r.Stdout()
+	for _, secret := range []string{goodKey, otherKey, upstreamSecret, promptCanary} {
+		if strings.Contains(written, secret) {
+			r.t.Errorf("weir's output shows %q", secret)
+		}
+	}
+	for _, trouble := range []string{"DATA RACE", "panic", "a bug in weir"} {
+		if strings.Contains(written, trouble) {
+			r.t.Errorf("weir's output says %q:\n%s", trouble, written)
+		}
+	}
+}
+
+// promptCanary is in the prompts of many tests.
+const promptCanary = "xylophone-canary"
+
+// chat is the body of a chat request, with more members.
+func chat(members ...string) string {
+	body := `{"model":"m","messages":[{"role":"user","content":"say something about ` + promptCanary + ` please"}]`
+	for _, m := range members {
+		body += "," + m
+	}
+	return body + "}"
+}
+
+// reply is an answer as a client has it.
+type reply struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// errorObject is the error of a reply, or what is there instead of one.
+func (r reply) errorObject() (e struct {
+	Message     string
+	Type        string
+	Param, Code *string
+	Weir        struct {
+		Limit, Scope string
+		Used, Max    int64
+		RetryAfter   int64 `json:"retry_after_ms"`
+	}
+},
+) {
+	var envelope struct{ Error json.RawMessage }
+	if json.Unmarshal([]byte(r.body), &envelope) != nil || json.Unmarshal(envelope.Error, &e) != nil {
+		e.Message = "not an error in OpenAI's shape: " + r.body
+	}
+	return e
+}
+
+func (r reply) code() string {
+	if c := r.errorObject().Code; c != nil {
+		return *c
+	}
+	return ""
+}
+
+// post sends a chat request with the good key, and more headers as pairs.
+func (r *rig) post(body string, headers ...string) reply {
+	r.t.Helper()
+	return r.do(http.MethodPost, "/v1/chat/completions", body, headers...)
+}
+
+// do sends a request and reads the whole answer. Without an Authorization among
+// the headers it shows the good key.
+func (r *rig) do(method, path, body string, headers ...string) reply {
+	r.t.Helper()
+	rep, err := r.try(r.t.Context(), method, path, body, headers...)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return rep
+}
+
+// try is do for what may fail.
+func (r *rig) try(ctx context.Context, method, path, body string, headers ...string) (reply, error) {
+	resp, err := r.send(ctx, method, path, body, headers...)
+	if err != nil {
+		return reply{}, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return reply{resp.StatusCode, resp.Header, string(text)}, err
+}
+
+// send sends a request; the caller closes the body.
+func (r *rig) send(ctx context.Context, method, path, body string, headers ...string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, r.URL+path, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+goodKey)
+	for i := 0; i+1 < len(headers); i += 2 {
+		if headers[i+1] == "" {
+			req.Header.Del(headers[i])
+			continue
+		}
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	return http.DefaultClient.Do(req)
+}
+
+// settled waits until the ledger has n lines, and returns them.
+func (r *rig) settled(n int) []ledger.Record {
+	r.t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		records := r.records()
+		if len(records) >= n || time.Now().After(deadline) {
+			if len(records) != n {
+				r.t.Fatalf("the ledger has %d lines, want %d", len(records), n)
+			}
+			return records
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// records are the ledger's lines by now.
+func (r *rig) records() (records []ledger.Record) {
+	r.t.Helper()
+	err := site.Lines(filepath.Join(r.Dir, "usage.jsonl"), func(line []byte) error {
+		var rec ledger.Record
+		if err := json.Unmarshal(line, &rec); err != nil {
+			return fmt.Errorf("ledger line %s: %w", line, err)
+		}
+		records = append(records, rec)
+		return nil
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return records
+}
+
+// metric is the value of a metric, by its name and labels as they are printed.
+func (r *rig) metric(name string) string {
+	r.t.Helper()
+	resp, err := http.Get(r.Metrics)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for line := range bytes.Lines(text) {
+		if value, ok := strings.CutPrefix(string(line), name+" "); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// eventually waits until a condition holds.
+func (r *rig) eventually(what string, holds func() bool) {
+	r.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}

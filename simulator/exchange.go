@@ -1,0 +1,221 @@
+package simulator
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// maxBody is the longest request body, in bytes.
+const maxBody = 64 << 20
+
+// errScripted ends an exchange that failed as its script says.
+var errScripted = errors.New("scripted failure")
+
+// exchange is one request with its answer. One goroutine owns it.
+type exchange struct {
+	sim   *Simulator
+	w     http.ResponseWriter
+	rc    *http.ResponseController
+	r     *http.Request
+	entry Entry // published to the ledger now and then
+
+	script  Script
+	req     *request
+	choices []choice
+	wire    wire
+	pacer   pacer
+
+	chunks int64 // events with generated text that were sent
+	open   int   // choices without their last chunk
+	abort  bool  // end the connection by a panic, for want of another way
+}
+
+// run answers the request and keeps the ledger.
+func (x *exchange) run() {
+	x.entry = newEntry(x.r)
+	page := x.sim.ledger.begin(&x.entry)
+	defer x.sim.ledger.finish(page, &x.entry)
+	err := x.serve(page)
+	if e, ok := errors.AsType[*refusal](err); ok {
+		x.entry.Status = e.status
+		e.write(x.w)
+	}
+	x.entry.Outcome = outcomeOf(err)
+	if x.abort {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func outcomeOf(err error) Outcome {
+	_, refused := errors.AsType[*refusal](err)
+	switch {
+	case err == nil:
+		return OutcomeComplete
+	case refused:
+		return OutcomeRefused
+	case errors.Is(err, errScripted):
+		return OutcomeFailed
+	default:
+		return OutcomeClientGone
+	}
+}
+
+// serve answers the request. It fails with a refusal that is not written yet,
+// with errScripted, or because the client left.
+func (x *exchange) serve(page *page) error {
+	body, err := x.readBody()
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(x.r.URL.Path, "/v1/") && !x.authorized() {
+		return unauthorized()
+	}
+	method, handle := http.MethodPost, x.complete
+	switch x.r.URL.Path {
+	case "/v1/chat/completions", "/v1/completions":
+	case "/v1/models":
+		method, handle = http.MethodGet, x.listModels
+	default:
+		return notFound()
+	}
+	if x.r.Method != method {
+		return badMethod()
+	}
+	return handle(page, body)
+}
+
+// readBody reads the request to its end, without which the server does not
+// notice that a client leaves.
+func (x *exchange) readBody() ([]byte, error) {
+	var b bytes.Buffer
+	if n := x.r.ContentLength; n > 0 && n <= maxBody {
+		b.Grow(int(n) + bytes.MinRead) // or ReadFrom grows it at the end
+	}
+	n, err := b.ReadFrom(io.LimitReader(x.r.Body, maxBody+1))
+	x.entry.BodyBytes = n
+	if n > maxBody {
+		return nil, &refusal{status: http.StatusRequestEntityTooLarge, plain: `{"detail":"Content Too Large"}`}
+	}
+	if x.sim.keepBodies {
+		x.entry.Body = b.Bytes()
+	}
+	return b.Bytes(), err
+}
+
+func (x *exchange) authorized() bool {
+	return x.sim.key == "" || bearer(x.r.Header) == x.sim.key
+}
+
+func (x *exchange) listModels(*page, []byte) error {
+	x.entry.Status = http.StatusOK
+	x.w.Header().Set("Content-Type", "application/json")
+	_, err := x.w.Write(x.sim.modelList)
+	return err
+}
+
+// complete answers a completion.
+func (x *exchange) complete(page *page, body []byte) error {
+	media, _, err := mime.ParseMediaType(x.r.Header.Get("Content-Type"))
+	if err != nil || media != "application/json" {
+		return &refusal{
+			status: http.StatusBadRequest, kind: "Bad Request",
+			message: "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed",
+		}
+	}
+	if err := x.prepare(body); err != nil {
+		return err
+	}
+	x.sim.ledger.update(page, &x.entry)
+	switch {
+	case x.script.Fail.early():
+		return x.failEarly()
+	case x.req.stream && x.script.Fail.Kind != FailType:
+		return x.stream()
+	default:
+		return x.plain()
+	}
+}
+
+// prepare reads the body and decides what will be generated.
+func (x *exchange) prepare(body []byte) error {
+	chat := x.r.URL.Path == "/v1/chat/completions"
+	req, err := parseRequest(body, chat)
+	if err != nil {
+		return err
+	}
+	x.req = req
+	x.entry.Model, x.entry.Stream = req.model, req.stream
+	x.entry.MaxTokens, x.entry.IncludeUsage = req.max, req.usage
+	x.entry.Prompt = promptTokens(req.prompts)
+	model, err := x.sim.model(req.model)
+	if err != nil {
+		return err
+	}
+	x.entry.Model = model.Name
+	x.script, err = model.Script.Override(strings.Join(x.r.Header.Values("X-Simulate"), ","))
+	if err != nil {
+		return badRequest("", "header x-simulate: %v", err)
+	}
+	if err := x.addChoices(model.Context); err != nil {
+		return err
+	}
+	x.wire = newWire(chat, &x.script, req, x.head(model.Name, chat))
+	return nil
+}
+
+// addChoices adds n choices for each prompt. window is the model's context.
+func (x *exchange) addChoices(window int64) error {
+	if total := x.req.n * int64(len(x.req.prompts)); total > maxChoices {
+		return badRequest("", "n must be at most %d, got %d.", maxChoices, total)
+	}
+	for _, p := range x.req.prompts {
+		limit, err := x.req.fit(p, window)
+		if err != nil {
+			return err
+		}
+		for range x.req.n {
+			x.choices = append(x.choices, newChoice(&x.script, p, int64(len(x.choices)), limit))
+		}
+	}
+	x.open = len(x.choices)
+	return nil
+}
+
+// head returns the members with which each object of the answer begins.
+func (x *exchange) head(model string, chat bool) head {
+	h := head{
+		id: x.entry.RequestID, created: x.entry.Start.Unix(), model: model,
+		prefix: "cmpl-", object: "text_completion", chunk: "text_completion",
+	}
+	if chat {
+		h.prefix, h.object, h.chunk = "chatcmpl-", "chat.completion", "chat.completion.chunk"
+	}
+	if h.id == "" {
+		h.id = randomID()
+	}
+	return h
+}
+
+// steps is how many times a chunk of each choice is generated.
+func (x *exchange) steps() (n int64) {
+	for i := range x.choices {
+		n = max(n, x.choices[i].steps())
+	}
+	return n
+}
+
+// waitStep waits until it is time for step, or for the end if that is the number
+// of steps. It fails if the client leaves before.
+func (x *exchange) waitStep(step int64) error {
+	at := x.entry.Start.Add(x.script.TTFT + time.Duration(step)*x.script.Pace)
+	if err := x.pacer.until(x.r.Context(), at); err != nil {
+		return fmt.Errorf("client left before step %d: %w", step, err)
+	}
+	return nil
+}
