@@ -64,7 +64,7 @@ func TestWhatReachesTheUpstream(t *testing.T) {
 	}
 	for name := range entry.Header {
 		lower := strings.ToLower(name)
-		if strings.HasPrefix(lower, "x-weir-") || strings.HasPrefix(lower, "x-envoy-") || lower == "x-api-key" || lower == "cookie" || lower == "accept-encoding" {
+		if strings.HasPrefix(lower, "x-weir-") || strings.HasPrefix(lower, "x-envoy-") || strings.HasPrefix(lower, "x-forwarded") || lower == "x-api-key" || lower == "cookie" || lower == "accept-encoding" {
 			t.Errorf("the upstream got the header %s: %s", name, entry.Header.Get(name))
 		}
 	}

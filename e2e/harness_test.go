@@ -36,6 +36,7 @@ type fixture struct {
 	extra  string // more of weir.yaml
 	keys   string // more of keys.yaml, as items of its list
 	model  string // script of the model "m"
+	idle   string // the upstream's idle timeout; "" is 1m
 	// upstream serves instead of a simulator.
 	upstream http.Handler
 }
@@ -81,17 +82,23 @@ func weirYAML(f fixture, upstream string) string {
 	if f.limits != "" {
 		limits = "limits:\n" + f.limits
 	}
+	idle := f.idle
+	if idle == "" {
+		idle = "1m"
+	}
 	return fmt.Sprintf(`listen: 127.0.0.1:0
 metrics: {listen: 127.0.0.1:0}
 keys: {files: [keys.yaml]}
 ledger: {file: usage.jsonl}
 upstreams:
-  - {name: sim, url: %q, key: %q}
+  - {name: sim, url: %q, key: %q, timeouts: {idle: %s}}
+  - {name: dead, url: "http://127.0.0.1:1/v1"}
 models:
   - {name: m, aliases: [alias], upstreams: [sim], context: 100000}
+  - {name: dead, upstreams: [dead]}
 %s
 %s
-`, upstream+"/v1", upstreamSecret, limits, f.extra)
+`, upstream+"/v1", upstreamSecret, idle, limits, f.extra)
 }
 
 func keysYAML(f fixture) string {
