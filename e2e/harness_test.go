@@ -37,6 +37,8 @@ type fixture struct {
 	keys   string // more of keys.yaml, as items of its list
 	model  string // script of the model "m"
 	idle   string // the upstream's idle timeout; "" is 1m
+	args   []string
+	killed bool // the test ends weir or Envoy by force
 	// upstream serves instead of a simulator.
 	upstream http.Handler
 }
@@ -44,14 +46,15 @@ type fixture struct {
 // rig is a running site and its upstream.
 type rig struct {
 	*site.Site
-	t   *testing.T
-	sim *simulator.Simulator // nil if the fixture has an upstream of its own
+	killed bool
+	t      *testing.T
+	sim    *simulator.Simulator // nil if the fixture has an upstream of its own
 }
 
 // start runs a site for the length of a test.
 func start(t *testing.T, f fixture) *rig {
 	t.Helper()
-	r := &rig{t: t}
+	r := &rig{t: t, killed: f.killed}
 	handler := f.upstream
 	if handler == nil {
 		script, err := simulator.ParseScript(f.model)
@@ -68,7 +71,7 @@ func start(t *testing.T, f fixture) *rig {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "weir.yaml"), weirYAML(f, upstream.URL))
 	writeFile(t, filepath.Join(dir, "keys.yaml"), keysYAML(f))
-	s, err := site.Start(t.Context(), binary, dir, nil)
+	s, err := site.Start(t.Context(), binary, dir, f.args)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +119,7 @@ func writeFile(t *testing.T, file, text string) {
 // close stops the site, and looks for what must never be: races, panics, and
 // secrets or prompts in what weir wrote.
 func (r *rig) close() {
-	if err := r.Stop(); err != nil {
+	if err := r.Stop(); err != nil && !r.killed {
 		r.t.Error(err)
 	}
 	written := r.Log() + r.Stdout()

@@ -47,9 +47,7 @@ func Start(ctx context.Context, binary string, b *bootstrapv3.Bootstrap, concurr
 		args = append(args, "--concurrency", fmt.Sprint(concurrency))
 	}
 	p := &Process{Admin: NewAdmin(admin), cmd: exec.Command(binary, args...), done: make(chan struct{})}
-	// A group of its own: Ctrl-C in a terminal must reach weir alone, which
-	// then lets Envoy end its answers first.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p.cmd.SysProcAttr = childAttributes()
 	if err := p.launch(log); err != nil {
 		return nil, err
 	}
@@ -60,8 +58,8 @@ func Start(ctx context.Context, binary string, b *bootstrapv3.Bootstrap, concurr
 	return p, nil
 }
 
-// launch starts the child from a thread that stays for as long as it lives:
-// Envoy asks the kernel to be ended with the thread that began it.
+// launch starts the child from a thread that stays for as long as it lives: the
+// kernel ends it with the thread that began it.
 func (p *Process) launch(log zerolog.Logger) error {
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {

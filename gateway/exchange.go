@@ -177,7 +177,7 @@ func (x *Exchange) Write(p []byte, last bool) (out []byte, changed bool) {
 // End says that nothing more will come. It settles what is not settled yet: the
 // answer did not reach its end.
 func (x *Exchange) End() {
-	x.g.live.remove(x)
+	defer x.g.live.remove(x)
 	if x.settled.Load() {
 		return
 	}

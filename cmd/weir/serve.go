@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -119,7 +120,7 @@ func (c *serveCmd) Run(e *env) error {
 	}
 	select {
 	case err := <-done:
-		return fmt.Errorf("a server ended: %w", err)
+		return errors.Join(fmt.Errorf("a server ended: %w", err), s.stop())
 	case <-e.ctx.Done():
 	}
 	return c.stopServer(s, done)
@@ -228,7 +229,7 @@ func (c *upCmd) withEnvoy(e *env, binary string, site *site, s *server, done <-c
 	case <-p.Done():
 		return stop(p.Err())
 	case err := <-done:
-		return fmt.Errorf("a server ended: %w", err)
+		return errors.Join(fmt.Errorf("a server ended: %w", err), s.stop())
 	case <-e.ctx.Done():
 	}
 	if err := p.Admin.Drain(context.WithoutCancel(e.ctx)); err != nil {

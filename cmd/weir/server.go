@@ -110,6 +110,7 @@ func newGRPC(maxBody uint32) *grpc.Server {
 		grpc.InitialWindowSize(window),
 		grpc.InitialConnWindowSize(connWindow),
 		grpc.SharedWriteBuffer(true),
+		grpc.WaitForHandlers(true), // which settle their exchanges
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 	)
 }

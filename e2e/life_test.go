@@ -1,0 +1,195 @@
+package e2e
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/weir-gateway/weir/e2e/site"
+	"github.com/weir-gateway/weir/ledger"
+)
+
+// TestDemo does what the README says: weir up without any configuration, and the
+// command that it prints, pasted into a shell.
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	s, err := site.Start(t.Context(), binary, t.TempDir(), []string{"--listen", "127.0.0.1:0"}, "WEIR_TEST=demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	_, command, ok := strings.Cut(s.Stdout(), "Try it:\n")
+	command, _, ends := strings.Cut(command, "Ctrl-C")
+	if !ok || !ends || !strings.Contains(command, "curl -N "+s.URL) {
+		t.Fatalf("no command to paste in:\n%s", s.Stdout())
+	}
+	out, err := exec.CommandContext(t.Context(), "bash", "-c", command).Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, command)
+	}
+	if n := strings.Count(string(out), "\ndata: "); n < 20 || !strings.HasSuffix(string(out), "data: [DONE]\n\n") {
+		t.Errorf("%d events, ending in %q", n, out[max(0, len(out)-100):])
+	}
+	if strings.Contains(string(out), `"choices":[],`) {
+		t.Error("the client got an event that it did not ask for")
+	}
+}
+
+// TestStopWaitsForAnswers lets weir stop while an answer streams.
+func TestStopWaitsForAnswers(t *testing.T) {
+	t.Parallel()
+	r := start(t, fixture{model: "tokens=20,pace=50ms"})
+	resp, err := r.send(t.Context(), http.MethodPost, "/v1/chat/completions", chat(`"stream":true`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := r.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || !strings.HasSuffix(string(body), "data: [DONE]\n\n") {
+		t.Errorf("the answer was cut: %v, %q", err, body[max(0, len(body)-100):])
+	}
+	select {
+	case <-r.Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("weir did not stop after the last answer")
+	}
+	if records := r.records(); len(records) != 1 || records[0].Outcome != ledger.OK || records[0].Tokens.Output != 20 {
+		t.Errorf("ledger %+v", records)
+	}
+}
+
+// TestStopSettlesWhatItCuts gives an answer too little time to end.
+func TestStopSettlesWhatItCuts(t *testing.T) {
+	t.Parallel()
+	r := start(t, fixture{model: "tokens=1000,pace=20ms", args: []string{"--drain", "300ms"}})
+	resp, err := r.send(t.Context(), http.MethodPost, "/v1/chat/completions", chat(`"stream":true`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := r.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if body, err := io.ReadAll(resp.Body); err == nil && strings.HasSuffix(string(body), "[DONE]\n\n") {
+		t.Error("the answer came to its end: the test shows nothing")
+	}
+	<-r.Done()
+	records := r.records()
+	if len(records) != 1 || records[0].Source != ledger.Estimated || records[0].Tokens.Output == 0 {
+		t.Errorf("ledger %+v, want one estimated count", records)
+	}
+}
+
+// TestEnvoyDiesWithWeir kills weir without a word.
+func TestEnvoyDiesWithWeir(t *testing.T) {
+	t.Parallel()
+	r := start(t, fixture{killed: true})
+	pid, err := r.EnvoyPID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-r.Done()
+	r.eventually("Envoy is gone", func() bool {
+		c, err := net.DialTimeout("tcp", strings.TrimPrefix(r.URL, "http://"), time.Second)
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	t.Logf("Envoy was process %d", pid)
+}
+
+// TestWeirEndsWithEnvoy kills Envoy.
+func TestWeirEndsWithEnvoy(t *testing.T) {
+	t.Parallel()
+	r := start(t, fixture{killed: true})
+	pid, err := r.EnvoyPID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-r.Done():
+	case <-time.After(20 * time.Second):
+		t.Fatal("weir goes on without Envoy")
+	}
+	if !strings.Contains(r.Log(), "Envoy ended") {
+		t.Errorf("weir does not say why it ended:\n%s", r.Log())
+	}
+}
+
+// TestStartFailures says what is wrong when weir cannot start.
+func TestStartFailures(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	tests := []struct {
+		name, says string
+		args       []string
+		env        []string
+		code       int
+	}{
+		{"a port in use", taken.Addr().String() + " is in use by another program", []string{"up", "--listen", taken.Addr().String()}, nil, 1},
+		{"no Envoy", "ENVOY names no file", []string{"up"}, []string{"ENVOY=/no/such/file"}, 1},
+		{"no such configuration", "read configuration: open /no/weir.yaml", []string{"up", "-c", "/no/weir.yaml"}, nil, 1},
+		{"no such configuration, by the environment", "open /no/weir.yaml", []string{"check"}, []string{"CONFIG_FILE=/no/weir.yaml"}, 1},
+		{"nothing to check", "there is no ./weir.yaml", []string{"check"}, nil, 2},
+		{"no such command", "Try: weir --help", []string{"fly"}, nil, 2},
+		{"no such level", "want trace, debug", []string{"up", "--log-level", "loud"}, nil, 2},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, binary, tt.args...)
+			cmd.Dir = t.TempDir()
+			cmd.Env = append(os.Environ(), tt.env...)
+			out, err := cmd.CombinedOutput()
+			if err == nil || cmd.ProcessState.ExitCode() != tt.code || !strings.Contains(string(out), tt.says) {
+				t.Errorf("exit code %d, want %d and %q:\n%s", cmd.ProcessState.ExitCode(), tt.code, tt.says, out)
+			}
+		})
+	}
+}
+
+// TestSecondWeir starts another one on the same sockets.
+func TestSecondWeir(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "weir-run-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	r := start(t, fixture{extra: "run_dir: " + dir})
+	second := exec.CommandContext(t.Context(), binary, "up", "-c", "weir.yaml")
+	second.Dir = r.Dir
+	out, err := second.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "another weir serves "+dir) {
+		t.Errorf("%v:\n%s", err, out)
+	}
+	if got := r.post(chat()); got.status != http.StatusOK {
+		t.Errorf("the first one is disturbed: status %d", got.status)
+	}
+}
