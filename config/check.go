@@ -23,7 +23,7 @@ func (p *problems) checkUpstreams(c *Config) {
 	seen := map[string]int{}
 	for i, u := range c.Upstreams {
 		at := fmt.Sprintf("upstreams[%d]", i)
-		if first, ok := seen[u.Name]; ok {
+		if first, ok := seen[u.Name]; ok && u.Name != "" {
 			p.addf(at+".name", "upstreams[%d] has this name already", first)
 			continue
 		}
@@ -43,7 +43,7 @@ func (p *problems) checkUpstreams(c *Config) {
 func (p *problems) checkModels(c *Config) {
 	owner := map[string]string{}
 	claim := func(path, name, model string) {
-		if other, ok := owner[name]; ok {
+		if other, ok := owner[name]; ok && name != "" {
 			p.addf(path, "is a name of the model %q already", other)
 			return
 		}
@@ -55,7 +55,7 @@ func (p *problems) checkModels(c *Config) {
 		for j, alias := range m.Aliases {
 			claim(fmt.Sprintf("%s.aliases[%d]", at, j), alias, m.Name)
 		}
-		if _, ok := c.Upstream(m.Upstream); !ok {
+		if _, ok := c.Upstream(m.Upstream); !ok && m.Upstream != "" {
 			p.addf(at+".upstreams[0]", "no upstream has this name; there are: %s", names(c.Upstreams))
 		}
 		if m.Context > 0 && m.MaxOutput > m.Context {
@@ -71,7 +71,7 @@ func (p *problems) checkLimits(path string, limits []Limit) {
 	seen := map[string]bool{}
 	for i, l := range limits {
 		at := fmt.Sprintf("%s[%d]", path, i)
-		if seen[l.Name] {
+		if seen[l.Name] && l.Name != "" {
 			p.addf(at+".name", "another limit of this list has this name: rename one")
 		}
 		seen[l.Name] = true

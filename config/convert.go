@@ -10,7 +10,8 @@ import (
 	configv1 "github.com/weir-gateway/weir/proto/weir/config/v1"
 )
 
-// fromProto turns a valid message into a Config.
+// fromProto turns a message into a Config. What is not valid, and was reported,
+// becomes the zero value.
 func fromProto(file string, m *configv1.Config) *Config {
 	dir := filepath.Dir(file)
 	c := &Config{
@@ -36,7 +37,7 @@ func fromProto(file string, m *configv1.Config) *Config {
 	}
 	for _, mo := range m.GetModels() {
 		c.Models = append(c.Models, Model{
-			Name: mo.GetName(), Aliases: mo.GetAliases(), Upstream: mo.GetUpstreams()[0],
+			Name: mo.GetName(), Aliases: mo.GetAliases(), Upstream: first(mo.GetUpstreams()),
 			Context: mo.GetContext(), MaxOutput: mo.GetMaxOutput(),
 		})
 	}
@@ -59,7 +60,14 @@ func upstream(dir string, u *configv1.Upstream) Upstream {
 	}
 }
 
-// Limits turns valid messages into rules.
+func first(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return list[0]
+}
+
+// Limits turns messages into rules.
 func Limits(list []*configv1.Limit) (out []Limit) {
 	for _, l := range list {
 		out = append(out, limit(l))
@@ -100,7 +108,10 @@ var windows = map[byte]time.Duration{'s': time.Second, 'm': time.Minute, 'h': ti
 
 // rate reads 20/s or 100/10m, whose form the schema has checked.
 func rate(s string) (amount int64, window time.Duration) {
-	left, right, _ := strings.Cut(s, "/")
+	left, right, ok := strings.Cut(s, "/")
+	if !ok || right == "" {
+		return 0, 0
+	}
 	amount, _ = strconv.ParseInt(left, 10, 64)
 	unit := windows[right[len(right)-1]]
 	count, err := strconv.ParseInt(right[:len(right)-1], 10, 64)

@@ -40,17 +40,17 @@ func Parse(file string, text []byte, private bool, getenv func(string) (string, 
 	inline := inlineKeys(msg)
 	p.expand(msg.ProtoReflect(), "", getenv)
 	p.validate(msg)
-	if len(p.list) > 0 {
-		return nil, p.err()
-	}
-	cfg := fromProto(file, msg)
+	cfg := fromProto(file, msg) // as far as it goes: all problems are to be told at once
 	p.check(cfg)
 	if !private {
 		for _, path := range inline {
 			p.addf(path, "a secret may stand in the file only if nobody else can read it: chmod 600 %s, or write ${NAME} and set that variable, or use key_file", file)
 		}
 	}
-	return cfg, p.err()
+	if err := p.err(); err != nil {
+		return nil, err
+	}
+	return cfg, nil
 }
 
 // ParseKeyFile reads the text of a keys.yaml and checks it by the schema's
@@ -63,9 +63,7 @@ func ParseKeyFile(file string, text []byte) (*configv1.KeyFile, error) {
 	}
 	p.validate(msg)
 	for i, k := range msg.GetKeys() {
-		if len(p.list) == 0 {
-			p.checkLimits(fmt.Sprintf("keys[%d].limits", i), Limits(k.GetLimits()))
-		}
+		p.checkLimits(fmt.Sprintf("keys[%d].limits", i), Limits(k.GetLimits()))
 	}
 	return msg, p.err()
 }
@@ -91,9 +89,7 @@ func (p *problems) validate(msg proto.Message) {
 	case err == nil:
 	case errors.As(err, &invalid):
 		for _, v := range invalid.Violations {
-			if path := protovalidate.FieldPathString(v.Proto.GetField()); !p.told[path] {
-				p.addf(path, "%s", v.Proto.GetMessage())
-			}
+			p.addf(protovalidate.FieldPathString(v.Proto.GetField()), "%s", v.Proto.GetMessage())
 		}
 	default:
 		p.addf("", "%v", err)

@@ -112,3 +112,27 @@ func TestInlineSecretInPrivateFile(t *testing.T) {
 		t.Errorf("a file that only its owner can read may hold a secret: %v", err)
 	}
 }
+
+// FuzzParse reads what strangers write: it may refuse, never panic.
+func FuzzParse(f *testing.F) {
+	files, err := filepath.Glob("testdata/*.yaml")
+	if err != nil || len(files) == 0 {
+		f.Fatalf("no seeds: %v", err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		cfg, err := Parse("weir.yaml", text, true, testEnv)
+		if (cfg == nil) == (err == nil) {
+			t.Errorf("configuration %v, error %v: want one of them", cfg, err)
+		}
+		if _, err := ParseKeyFile("keys.yaml", text); err != nil && err.Error() == "" {
+			t.Error("an error without a word")
+		}
+	})
+}

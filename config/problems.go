@@ -29,7 +29,11 @@ type problem struct {
 }
 
 // addf records a problem of the field at path, such as limits[0].requests.
+// A field that has a problem already gets no second one of another kind.
 func (p *problems) addf(path, format string, args ...any) {
+	if p.told[path] && path != "" {
+		return
+	}
 	p.told[path] = true
 	text := fmt.Sprintf(format, args...)
 	node := p.find(path)
