@@ -57,7 +57,7 @@ func run(ctx context.Context, root string) error {
 	if err != nil {
 		return err
 	}
-	req := &pluginpb.CodeGeneratorRequest{FileToGenerate: names, Parameter: proto.String("paths=source_relative")}
+	req := &pluginpb.CodeGeneratorRequest{FileToGenerate: names, Parameter: new("paths=source_relative")}
 	seen := map[string]bool{}
 	for _, f := range files {
 		addWithImports(req, f, seen)
@@ -67,7 +67,7 @@ func run(ctx context.Context, root string) error {
 
 func protoFiles(root string) ([]string, error) {
 	var names []string
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(path, ".proto") {
 			rel, _ := filepath.Rel(root, path)
 			names = append(names, filepath.ToSlash(rel))

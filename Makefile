@@ -1,0 +1,58 @@
+# What there is to do with this repository: `make help`.
+
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+ARGS ?=
+
+.PHONY: run
+run: build envoy ## Run weir with Envoy in front (ARGS="…" go to `weir up`)
+	@exec bin/weir up $(ARGS)
+
+.PHONY: build
+build: go ## Build bin/weir
+	@go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/weir ./cmd/weir
+
+.PHONY: test
+test: go envoy redis sdks ## Prove it all: vet, unit and end-to-end tests, with the race detector (ARGS="…" go to `go test`)
+	@scripts/test.sh $(ARGS)
+
+.PHONY: lint
+lint: go ## Check style and layering with golangci-lint
+	@scripts/lint.sh run
+
+.PHONY: bench
+bench: go envoy ## Measure what weir adds to a request (ARGS="…" go to the benchmark)
+	@go run ./bench $(ARGS)
+
+.PHONY: fmt
+fmt: go ## Format all Go code
+	@scripts/lint.sh fmt
+
+.PHONY: proto
+proto: go ## Generate the Go code of proto/ again
+	@cd tools && go run ./protogen ../proto
+
+.PHONY: envoy
+envoy: ## Make sure there is an Envoy: $$ENVOY, on PATH, or fetched once into the cache
+	@scripts/envoy.sh
+
+.PHONY: clean
+clean: ## Remove what was built and installed in this folder
+	@rm -rf bin .tools e2e/sdk/node/node_modules
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { gsub(/\$$\$$/, "$$", $$2); printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Helpers of the above.
+.PHONY: go redis sdks
+go:
+	@scripts/go.sh
+redis:
+	@scripts/redis.sh
+sdks: go
+	@scripts/sdks.sh
