@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -85,14 +86,11 @@ func (p *problems) checkLimits(path string, limits []Limit) {
 }
 
 func names(list []Upstream) string {
-	s := ""
+	all := make([]string, len(list))
 	for i, u := range list {
-		if i > 0 {
-			s += ", "
-		}
-		s += u.Name
+		all[i] = u.Name
 	}
-	return s
+	return strings.Join(all, ", ")
 }
 
 // sameAddress reports whether two listeners would clash.

@@ -127,8 +127,11 @@ func TestKeyForms(t *testing.T) {
 	t.Parallel()
 	r := start(t, fixture{})
 	for _, headers := range [][]string{
-		{"Authorization", "Bearer " + goodKey}, {"Authorization", "bearer " + goodKey}, {"Authorization", goodKey},
-		{"Authorization", "", "X-Api-Key", goodKey}, {"Authorization", "", "Api-Key", goodKey},
+		{"Authorization", "Bearer " + goodKey},
+		{"Authorization", "bearer " + goodKey},
+		{"Authorization", goodKey},
+		{"Authorization", "", "X-Api-Key", goodKey},
+		{"Authorization", "", "Api-Key", goodKey},
 		{"Authorization", "Bearer  " + goodKey + " ", "X-Api-Key", goodKey},
 	} {
 		if got := r.post(chat(), headers...); got.status != http.StatusOK {

@@ -35,8 +35,10 @@ type facts struct {
 // TestOfficialSDKs runs OpenAI's own SDKs against weir.
 func TestOfficialSDKs(t *testing.T) {
 	t.Parallel()
-	r := start(t, fixture{model: "tokens=6", limits: "  - {name: key-rpm, per: [key], requests: 1000/m}\n",
-		keys: "  - {id: limited, secret: " + limitedKey + ", limits: [{name: key-rpm, per: [key], requests: 1/m}]}\n"})
+	r := start(t, fixture{
+		model: "tokens=6", limits: "  - {name: key-rpm, per: [key], requests: 1000/m}\n",
+		keys: "  - {id: limited, secret: " + limitedKey + ", limits: [{name: key-rpm, per: [key], requests: 1/m}]}\n",
+	})
 	if got := r.post(chat(), "Authorization", limitedKey); got.status != 200 {
 		t.Fatalf("the limited key's only request: status %d", got.status)
 	}

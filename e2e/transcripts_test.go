@@ -233,7 +233,7 @@ func serveScene(s scene) http.HandlerFunc {
 
 func flush(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).Flush()
-	time.Sleep(30 * time.Millisecond)
+	time.Sleep(80 * time.Millisecond)
 }
 
 // TestTranscripts keeps the driver of extproctest honest: what a real Envoy says
@@ -307,8 +307,10 @@ func (l *lab) play(t *testing.T, s scene) []string {
 // exchange is the scene as the driver plays it.
 func (s scene) exchange() extproctest.Exchange {
 	x := extproctest.Exchange{Request: []extproctest.Header{
-		{Name: ":path", Value: "/v1/chat/completions"}, {Name: "content-type", Value: "application/json"},
-		{Name: "x-request-id", Value: "r"}, {Name: "x-weir-key", Value: "good"},
+		{Name: ":path", Value: "/v1/chat/completions"},
+		{Name: "content-type", Value: "application/json"},
+		{Name: "x-request-id", Value: "r"},
+		{Name: "x-weir-key", Value: "good"},
 	}}
 	if s.body != "" {
 		x.Body = []byte(s.body)

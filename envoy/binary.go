@@ -75,8 +75,7 @@ func Validate(ctx context.Context, binary string, b *bootstrapv3.Bootstrap) erro
 	cmd := exec.CommandContext(ctx, binary, "--mode", "validate", "-c", file, "-l", "critical")
 	cmd.Stderr = &stderr
 	if err := cmd.Run(); err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
+		if _, ok := errors.AsType[*exec.ExitError](err); ok {
 			return fmt.Errorf("Envoy does not take the bootstrap: %s", bytes.TrimSpace(stderr.Bytes()))
 		}
 		return fmt.Errorf("run %s: %w", binary, err)

@@ -80,7 +80,6 @@ func upstreamCluster(u config.Upstream, systemCA string) (*clusterv3.Cluster, er
 	if net.ParseIP(host) == nil {
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STRICT_DNS}
 		c.DnsLookupFamily = clusterv3.Cluster_ALL
-		c.RespectDnsTtl = true
 	}
 	if u.URL.Scheme == "https" {
 		c.TransportSocket = tlsTo(host, or(u.CAFile, systemCA))

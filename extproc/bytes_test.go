@@ -112,7 +112,7 @@ func check(t *testing.T, got, want []byte, complete bool) {
 		t.Errorf("the client got\n%q\nwant\n%q", got, want)
 	case complete && len(rest) > 0:
 		t.Errorf("after the stream the client got %q", rest)
-	case !complete && !(bytes.HasPrefix(rest, []byte("\n\ndata: {\"error\":{")) && bytes.HasSuffix(rest, []byte("}\n\n"))):
+	case !complete && (!bytes.HasPrefix(rest, []byte("\n\ndata: {\"error\":{")) || !bytes.HasSuffix(rest, []byte("}\n\n"))):
 		t.Errorf("a stream that was not complete ends in %q, want an error event", rest)
 	}
 }

@@ -106,7 +106,9 @@ func (b *buffer) Close() error { return nil }
 func request(path, body string, headers ...extproctest.Header) extproctest.Exchange {
 	return extproctest.Exchange{
 		Request: append([]extproctest.Header{
-			{Name: ":path", Value: path}, {Name: "x-request-id", Value: "r-1"}, {Name: "x-weir-key", Value: "good"},
+			{Name: ":path", Value: path},
+			{Name: "x-request-id", Value: "r-1"},
+			{Name: "x-weir-key", Value: "good"},
 			{Name: "content-length", Value: strconv.Itoa(len(body))},
 		}, headers...),
 		Body: []byte(body),

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/weir-gateway/weir/ledger"
 	"github.com/weir-gateway/weir/openai"
 )
 
@@ -37,7 +36,7 @@ func (x *Exchange) Answer(h Head) Plan {
 	var p Plan
 	switch {
 	case h.Local:
-		p = x.localAnswer(h)
+		x.localAnswer(h)
 	case h.Status >= 200 && h.Status < 300:
 		p = x.goodAnswer(h)
 	default:
@@ -51,16 +50,14 @@ func (x *Exchange) Answer(h Head) Plan {
 }
 
 // localAnswer is one that Envoy made because there was none.
-func (x *Exchange) localAnswer(h Head) Plan {
+func (x *Exchange) localAnswer(h Head) {
 	x.errorType = openai.TypeServer
-	if h.Status == http.StatusServiceUnavailable {
-		// No connection, so the request never left.
+	if h.Status == http.StatusServiceUnavailable { // no connection
 		x.errorType = openai.TypeUnavailable
-		x.settle(ledger.UpstreamError, ledger.Missing, nil)
-		return Plan{}
+		x.unreached()
+		return
 	}
-	x.settle(ledger.UpstreamError, ledger.Missing, &amounts{})
-	return Plan{}
+	x.failed()
 }
 
 // goodAnswer chooses the meter. The content type decides, not the request: some
@@ -98,7 +95,7 @@ func (x *Exchange) badAnswer(h Head) Plan {
 		x.g.log.Error().Str("upstream", x.route.Upstream).Int("status", h.Status).Str("request_id", x.call.RequestID).
 			Msg("the upstream refuses the gateway itself: check its url and its key")
 		x.status, x.errorType = e.Status, e.Type
-		x.settle(ledger.UpstreamError, ledger.Missing, &amounts{})
+		x.failed()
 		return Plan{Instead: e}
 	}
 	x.status = status
@@ -114,7 +111,7 @@ func (x *Exchange) badAnswer(h Head) Plan {
 	}
 	if h.Last { // an error without a body gets one
 		x.errorType = upstreamError(status, x.call.Endpoint, nil).Type
-		x.settle(ledger.UpstreamError, ledger.Missing, &amounts{})
+		x.failed()
 		e := upstreamError(status, x.call.Endpoint, nil)
 		e.RetryAfter = retryAfter(h.RetryAfter)
 		return Plan{Instead: e}

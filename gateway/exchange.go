@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -120,12 +121,7 @@ func (x *Exchange) resolve() *openai.Error {
 
 // ModelAllowed tells whether a key may use a model, under whichever of its names.
 func ModelAllowed(key *keyring.Key, m config.Model) bool {
-	for _, name := range upstream.Names(m) {
-		if key.AllowsModel(name) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(upstream.Names(m), key.AllowsModel)
 }
 
 // charge asks the store to admit the exchange.
@@ -196,7 +192,7 @@ func (x *Exchange) conclude(r reading, last bool) {
 		if m.err != nil {
 			x.errorType = m.err.Type
 		}
-		x.settle(ledger.UpstreamError, ledger.Missing, &amounts{})
+		x.failed()
 		return
 	case r.failed:
 		outcome = ledger.Cut
@@ -207,7 +203,7 @@ func (x *Exchange) conclude(r reading, last bool) {
 		outcome = ledger.Cut
 	}
 	actual, source := x.count(r)
-	x.settleUsage(outcome, source, actual, r.usage)
+	x.settle(outcome, source, actual, r.usage)
 }
 
 // count is what the exchange took: the upstream's word if it gave it, else the

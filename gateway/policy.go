@@ -59,7 +59,7 @@ func (p *policy) rules(ring *keyring.Ring, key *keyring.Key) ([]rule, error) {
 		p.current.Store(current)
 	}
 	if rules, ok := current.byKey.Load(key); ok {
-		return rules.([]rule), nil //nolint:errcheck // nothing else is stored
+		return rules.([]rule), nil
 	}
 	var rules []rule
 	for _, l := range override(p.defaults, p.plans[key.Plan], key.Limits) {

@@ -10,18 +10,21 @@ import (
 	"github.com/weir-gateway/weir/openai"
 )
 
-// settle ends an exchange without usage. Nil amounts give everything back, the
-// request too: it never reached an upstream.
-func (x *Exchange) settle(outcome ledger.Outcome, source ledger.Source, actual *amounts) {
-	if actual == nil {
-		x.finish(func(ctx context.Context) error { return x.g.store.Cancel(ctx, x.id) })
-		x.report(outcome, source, ledger.Tokens{})
-		return
-	}
-	x.settleUsage(outcome, source, *actual, openai.Usage{})
+// unreached ends an exchange that never left for an upstream: everything is
+// given back, the request too.
+func (x *Exchange) unreached() {
+	x.finish(func(ctx context.Context) error { return x.g.store.Cancel(ctx, x.id) })
+	x.report(ledger.UpstreamError, ledger.Missing, ledger.Tokens{})
 }
 
-func (x *Exchange) settleUsage(outcome ledger.Outcome, source ledger.Source, actual amounts, u openai.Usage) {
+// failed ends an exchange that the upstream answered with an error: it has
+// taken the request and no tokens.
+func (x *Exchange) failed() {
+	x.settle(ledger.UpstreamError, ledger.Missing, amounts{}, openai.Usage{})
+}
+
+// settle ends an exchange that took those amounts.
+func (x *Exchange) settle(outcome ledger.Outcome, source ledger.Source, actual amounts, u openai.Usage) {
 	x.finish(func(ctx context.Context) error {
 		list := make([]int64, len(x.charges))
 		for i := range x.charges {

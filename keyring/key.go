@@ -3,6 +3,7 @@ package keyring
 import (
 	"net/netip"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/weir-gateway/weir/config"
@@ -43,15 +44,7 @@ func (k *Key) AllowsModel(name string) bool {
 
 // AllowsEndpoint reports whether the key may call that path.
 func (k *Key) AllowsEndpoint(path string) bool {
-	if len(k.Endpoints) == 0 {
-		return true
-	}
-	for _, e := range k.Endpoints {
-		if e == path {
-			return true
-		}
-	}
-	return false
+	return len(k.Endpoints) == 0 || slices.Contains(k.Endpoints, path)
 }
 
 // AllowsAddr reports whether the key may be used from that address.

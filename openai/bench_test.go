@@ -119,6 +119,6 @@ func BenchmarkNormalizeError(b *testing.B) {
 	body := []byte(`{"error":{"message":"The model does not exist.","type":"NotFoundError","param":"model","code":404}}`)
 	b.ReportAllocs()
 	for b.Loop() {
-		NormalizeError(404, ChatCompletions, body)
+		_ = NormalizeError(404, ChatCompletions, body)
 	}
 }

@@ -47,7 +47,7 @@ const (
 
 // split cuts a stream in every way of interest and calls f with the pieces.
 func split(stream []byte, f func(pieces ...[]byte)) {
-	step := 1 + len(stream)/16_000
+	step := splitStep * (1 + len(stream)/16_000)
 	for i := 0; i <= len(stream); i += step {
 		f(stream[:i], stream[i:])
 	}

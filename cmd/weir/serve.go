@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -63,17 +64,18 @@ func openDemo(listen string) (*site, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	ready, done := make(chan string, 1), make(chan error, 1)
-	go func() {
+	ready, failed := make(chan string, 1), make(chan error, 1)
+	var running sync.WaitGroup
+	running.Go(func() {
 		opts := simulator.Options{Models: []simulator.Model{model}}
-		done <- simulator.Serve(ctx, "127.0.0.1:0", opts, func(addr string) { ready <- addr })
-	}()
+		failed <- simulator.Serve(ctx, "127.0.0.1:0", opts, func(addr string) { ready <- addr })
+	})
 	stop := func() {
 		cancel()
-		<-done
+		running.Wait()
 	}
 	select {
-	case err := <-done:
+	case err := <-failed:
 		cancel()
 		return nil, err
 	case addr := <-ready:
@@ -159,8 +161,7 @@ func (f runFlags) stopServer(s *server, done <-chan error) error {
 		s.log.Warn().Int("exchanges", n).Msg("stopping: answers are cut off")
 	}
 	err := s.stop()
-	<-done
-	return err
+	return errors.Join(err, <-done)
 }
 
 // upCmd is weir up.

@@ -109,7 +109,6 @@ func newGRPC(maxBody uint32) *grpc.Server {
 		grpc.MaxRecvMsgSize(int(maxBody)+messageRoom),
 		grpc.InitialWindowSize(window),
 		grpc.InitialConnWindowSize(connWindow),
-		grpc.SharedWriteBuffer(true),
 		grpc.WaitForHandlers(true), // which settle their exchanges
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 	)

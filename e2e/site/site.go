@@ -182,7 +182,7 @@ func Lines(file string, yield func([]byte) error) error {
 	r := bufio.NewReader(f)
 	for {
 		line, err := r.ReadBytes('\n')
-		if err == io.EOF { //nolint:errorlint // bufio's own value
+		if errors.Is(err, io.EOF) {
 			return nil // what stands there is not complete yet
 		}
 		if err != nil {
