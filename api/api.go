@@ -22,6 +22,7 @@ type Options struct {
 	Models    *upstream.Table
 	Keys      *keyring.Keyring
 	Metrics   *telemetry.Metrics
+	Store     func() StoreHealth
 	KeyHeader string // the request header that names the caller's key
 }
 
@@ -132,13 +133,17 @@ type health struct {
 }
 
 type parts struct {
-	Store store `json:"store"`
-	Keys  keys  `json:"keys"`
+	Store StoreHealth `json:"store"`
+	Keys  keys        `json:"keys"`
 }
 
-type store struct {
-	Status string `json:"status"`
-	Kind   string `json:"kind"`
+// StoreHealth tells how the limits' store does.
+type StoreHealth struct {
+	Status      string  `json:"status"` // ok, or away: limits do what they are to do then
+	Kind        string  `json:"kind"`   // memory or redis
+	AwaySeconds float64 `json:"away_seconds,omitempty"`
+	Owed        int     `json:"owed_exchanges,omitempty"` // that it is to be told of
+	Replicas    int     `json:"replicas"`
 }
 
 type keys struct {
@@ -152,7 +157,7 @@ type keys struct {
 func (a *API) health(w http.ResponseWriter, r *http.Request) *openai.Error {
 	status := a.opts.Keys.Status()
 	h := health{Status: "ok", Parts: parts{
-		Store: store{Status: "ok", Kind: "memory"},
+		Store: a.opts.Store(),
 		Keys:  keys{Status: "ok", Count: status.Keys, Age: time.Since(status.Loaded).Round(time.Second).Seconds()},
 	}}
 	if status.Err != nil {

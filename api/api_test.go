@@ -30,7 +30,9 @@ func newAPI(t *testing.T) *API {
 	keys := keyring.Fixed(map[string]*keyring.Key{
 		"a": {ID: "all"}, "b": {ID: "some", Models: []string{"qwen/*"}},
 	})
-	return New(Options{Models: models, Keys: keys, Metrics: telemetry.NewMetrics(), KeyHeader: "x-weir-key"})
+	return New(Options{Models: models, Keys: keys, Metrics: telemetry.NewMetrics(), KeyHeader: "x-weir-key", Store: func() StoreHealth {
+		return StoreHealth{Status: "ok", Kind: "memory", Replicas: 1}
+	}})
 }
 
 // get answers the status and the body of GET path.

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/weir-gateway/weir/keyring"
+	"github.com/weir-gateway/weir/openai"
 	"github.com/weir-gateway/weir/telemetry"
 )
 
@@ -22,11 +23,28 @@ const secret = "sk-test-0123456789abcdef"
 func server() *Server {
 	return New(keyring.Fixed(map[string]*keyring.Key{
 		secret:                {ID: "good"},
+		"sk-over-0123456789":  {ID: "over"},
 		"sk-off-0123456789":   {ID: "off", Disabled: true},
 		"sk-past-0123456789":  {ID: "past", Expires: time.Unix(1, 0)},
 		"sk-net-0123456789":   {ID: "net", CIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
 		"sk-chats-0123456789": {ID: "chats", Endpoints: []string{"/v1/chat/completions"}},
-	}), telemetry.NewMetrics())
+	}), func(key *keyring.Key, ep openai.Endpoint, id string, _ time.Time) *openai.Error {
+		if key.ID == "over" && ep == openai.ChatCompletions && id == "r" {
+			return &openai.Error{Status: http.StatusTooManyRequests, Type: openai.TypeRequests, Message: "over the limit"}
+		}
+		return nil
+	}, telemetry.NewMetrics())
+}
+
+func TestOverALimit(t *testing.T) {
+	headers := []string{"authorization", "sk-over-0123456789", "x-request-id", "r"}
+	resp := check(t, "/v1/chat/completions", "192.0.2.1", headers...)
+	if resp.GetDeniedResponse().GetStatus().GetCode() != http.StatusTooManyRequests {
+		t.Errorf("answer %v, want 429", resp)
+	}
+	if resp := check(t, "/v1/models", "192.0.2.1", headers...); resp.GetOkResponse() == nil {
+		t.Errorf("the list of models is not limited: %v", resp)
+	}
 }
 
 // check asks about a request with those headers, given as pairs.

@@ -23,20 +23,28 @@ import (
 type Server struct {
 	authv3.UnimplementedAuthorizationServer
 	keys    *keyring.Keyring
+	denied  Denied
 	metrics *telemetry.Metrics
 }
 
+// Denied tells of a caller that has just been refused by a limit, and would be
+// again. It answers nil for everybody else, and counts whom it refuses.
+type Denied func(key *keyring.Key, endpoint openai.Endpoint, requestID string, start time.Time) *openai.Error
+
 // New returns a server that knows those keys.
-func New(keys *keyring.Keyring, metrics *telemetry.Metrics) *Server {
-	return &Server{keys: keys, metrics: metrics}
+func New(keys *keyring.Keyring, denied Denied, metrics *telemetry.Metrics) *Server {
+	return &Server{keys: keys, denied: denied, metrics: metrics}
 }
 
 // Check tells who calls, or refuses. It never fails.
 func (s *Server) Check(_ context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	start := time.Now()
+	start, path := time.Now(), pathOf(req.GetAttributes())
 	key, err := s.caller(req.GetAttributes(), start)
 	if err != nil {
-		s.metrics.Answered(endpointName(pathOf(req.GetAttributes())), err.Status, err.Type, time.Since(start))
+		s.metrics.Answered(endpointName(path), err.Status, err.Type, time.Since(start))
+		return denied(err), nil
+	}
+	if err := s.denied(key, openai.EndpointOf(path), requestID(req.GetAttributes()), start); err != nil {
 		return denied(err), nil
 	}
 	return admitted(key.ID), nil
@@ -90,6 +98,15 @@ func sourceOf(a *authv3.AttributeContext) netip.Addr {
 		return netip.Addr{}
 	}
 	return addr
+}
+
+func requestID(a *authv3.AttributeContext) string {
+	for _, h := range a.GetRequest().GetHttp().GetHeaderMap().GetHeaders() {
+		if h.GetKey() == "x-request-id" {
+			return string(h.GetRawValue())
+		}
+	}
+	return ""
 }
 
 // pathOf is the path without its query.

@@ -5,6 +5,8 @@ import (
 	"net"
 	"strings"
 	"time"
+
+	configv1 "github.com/weir-gateway/weir/proto/weir/config/v1"
 )
 
 // check adds the problems that no single field can tell.
@@ -12,6 +14,7 @@ func (p *problems) check(c *Config) {
 	p.checkUpstreams(c)
 	p.checkModels(c)
 	p.checkLimits("limits", c.Limits)
+	p.checkPlans(c)
 	for name, limits := range c.Plans {
 		p.checkLimits(fmt.Sprintf("plans[%q].limits", name), limits)
 	}
@@ -81,6 +84,31 @@ func (p *problems) checkLimits(path string, limits []Limit) {
 		}
 		if l.Window > 30*24*time.Hour {
 			p.addf(at, "the window is longer than 30 days")
+		}
+	}
+}
+
+// checkPlans finds limits for plans that there are not.
+func (p *problems) checkPlans(c *Config) {
+	for i, l := range c.Limits {
+		if _, ok := c.Plans[l.WhenPlan]; l.WhenPlan != "" && !ok {
+			p.addf(fmt.Sprintf("limits[%d].when.plan", i), "no plan has this name")
+		}
+	}
+}
+
+// checkTimezones finds time zones that this machine does not know.
+func (p *problems) checkTimezones(m *configv1.Config) {
+	p.timezones("limits", m.GetLimits())
+	for name, plan := range m.GetPlans() {
+		p.timezones(fmt.Sprintf("plans[%q].limits", name), plan.GetLimits())
+	}
+}
+
+func (p *problems) timezones(path string, limits []*configv1.Limit) {
+	for i, l := range limits {
+		if _, err := time.LoadLocation(l.GetTimezone()); err != nil {
+			p.addf(fmt.Sprintf("%s[%d].timezone", path, i), "no time zone has this name; there are for example UTC, Europe/Berlin, America/New_York")
 		}
 	}
 }

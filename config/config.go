@@ -28,6 +28,14 @@ type Config struct {
 	Limits        []Limit
 	LedgerFile    string // "" is off
 	Envoy         Envoy
+	Redis         *Redis // nil: limits are counted in memory
+}
+
+// Redis is the store that replicas share.
+type Redis struct {
+	URL          Secret // it may hold a password
+	PasswordFile string
+	CAFile       string // "" is the system's bundle
 }
 
 // Keys says where client keys come from.
@@ -86,14 +94,54 @@ const (
 	PerModel
 )
 
+// Calendar is a window of the calendar.
+type Calendar uint8
+
+// The calendar windows.
+const (
+	NoCalendar Calendar = iota
+	Day
+	Week // from Monday
+	Month
+)
+
+// Reserve is what a limit on tokens charges before a call.
+type Reserve uint8
+
+// The reservations.
+const (
+	ReserveMax Reserve = iota // the longest answer allowed
+	ReserveLearned
+	ReserveFixed // Limit.Fixed tokens of output
+)
+
+// OnStoreFailure is what a limit does while the store cannot be asked.
+type OnStoreFailure uint8
+
+// What limits do then.
+const (
+	FailLocal  OnStoreFailure = iota // count in memory, each replica its share
+	FailOpen                         // admit, and count when the store is back
+	FailClosed                       // refuse
+)
+
 // Limit is one rule: Amount of Unit in any Window, for each combination of Per.
 type Limit struct {
 	Name   string
 	Per    []Scope // empty: the whole site
 	Unit   Unit
 	Amount int64
-	Window time.Duration // 0 for Concurrency
-	Burst  int64         // 0: none
+
+	Window    time.Duration // 0 for Concurrency and calendar windows
+	Calendar  Calendar
+	Location  *time.Location // of a calendar window; nil is UTC
+	Burst     int64          // 0: none
+	Precise   bool           // finer buckets
+	Shadow    bool           // never refuses
+	Reserve   Reserve
+	Fixed     int64 // of ReserveFixed, in tokens
+	OnFailure OnStoreFailure
+	WhenPlan  string // "": for keys of every plan
 }
 
 // Upstream returns the upstream of that name.

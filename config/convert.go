@@ -29,6 +29,9 @@ func fromProto(file string, m *configv1.Config) *Config {
 			MaxRequestBytes: or(m.GetEnvoy().GetMaxRequestBytes(), DefaultMaxRequestBytes),
 		},
 	}
+	if r := m.GetStore().GetRedis(); r != nil {
+		c.Redis = &Redis{URL: Secret(r.GetUrl()), PasswordFile: within(dir, r.GetPasswordFile()), CAFile: within(dir, r.GetCaFile())}
+	}
 	for _, f := range m.GetKeys().GetFiles() {
 		c.Keys.Files = append(c.Keys.Files, within(dir, f))
 	}
@@ -76,27 +79,49 @@ func Limits(list []*configv1.Limit) (out []Limit) {
 }
 
 func limit(l *configv1.Limit) Limit {
-	out := Limit{Name: l.GetName(), Burst: l.GetBurst()}
+	out := Limit{
+		Name: l.GetName(), Burst: l.GetBurst(), Precise: l.GetPrecision() != "", Shadow: l.GetShadow(),
+		OnFailure: failures[l.GetOnStoreFailure()], WhenPlan: l.GetWhen().GetPlan(),
+	}
+	out.Reserve, out.Fixed = reserve(l.GetReserve())
+	if l.GetTimezone() != "" {
+		out.Location, _ = time.LoadLocation(l.GetTimezone()) // an unknown one is reported by check
+	}
 	for _, s := range l.GetPer() {
 		out.Per = append(out.Per, scopes[s])
 	}
+	var text string
 	switch {
 	case l.GetConcurrency() > 0:
 		out.Unit, out.Amount = Concurrency, l.GetConcurrency()
+		return out
 	case l.GetRequests() != "":
-		out.Unit = Requests
-		out.Amount, out.Window = rate(l.GetRequests())
+		out.Unit, text = Requests, l.GetRequests()
 	case l.GetTokens() != "":
-		out.Unit = Tokens
-		out.Amount, out.Window = rate(l.GetTokens())
+		out.Unit, text = Tokens, l.GetTokens()
 	case l.GetInputTokens() != "":
-		out.Unit = InputTokens
-		out.Amount, out.Window = rate(l.GetInputTokens())
+		out.Unit, text = InputTokens, l.GetInputTokens()
 	default:
-		out.Unit = OutputTokens
-		out.Amount, out.Window = rate(l.GetOutputTokens())
+		out.Unit, text = OutputTokens, l.GetOutputTokens()
 	}
+	out.Amount, out.Window, out.Calendar = rate(text)
 	return out
+}
+
+var failures = map[configv1.OnStoreFailure]OnStoreFailure{
+	configv1.OnStoreFailure_open: FailOpen, configv1.OnStoreFailure_closed: FailClosed, configv1.OnStoreFailure_local: FailLocal,
+}
+
+// reserve reads max, learned or fixed:N.
+func reserve(s string) (Reserve, int64) {
+	if s == "learned" {
+		return ReserveLearned, 0
+	}
+	if digits, ok := strings.CutPrefix(s, "fixed:"); ok {
+		n, _ := strconv.ParseInt(digits, 10, 64) // the schema has checked it
+		return ReserveFixed, n
+	}
+	return ReserveMax, 0
 }
 
 var scopes = map[configv1.Scope]Scope{
@@ -106,19 +131,24 @@ var scopes = map[configv1.Scope]Scope{
 
 var windows = map[byte]time.Duration{'s': time.Second, 'm': time.Minute, 'h': time.Hour}
 
-// rate reads 20/s or 100/10m, whose form the schema has checked.
-func rate(s string) (amount int64, window time.Duration) {
+var calendars = map[string]Calendar{"day": Day, "week": Week, "month": Month}
+
+// rate reads 20/s, 100/10m or 5000/day, whose form the schema has checked.
+func rate(s string) (amount int64, window time.Duration, calendar Calendar) {
 	left, right, ok := strings.Cut(s, "/")
 	if !ok || right == "" {
-		return 0, 0
+		return 0, 0, NoCalendar
 	}
 	amount, _ = strconv.ParseInt(left, 10, 64)
+	if c, ok := calendars[right]; ok {
+		return amount, 0, c
+	}
 	unit := windows[right[len(right)-1]]
 	count, err := strconv.ParseInt(right[:len(right)-1], 10, 64)
 	if err != nil {
 		count = 1 // "20/s"
 	}
-	return amount, time.Duration(count) * unit
+	return amount, time.Duration(count) * unit, NoCalendar
 }
 
 func duration(s string, otherwise time.Duration) time.Duration {

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"regexp"
 
@@ -40,6 +41,7 @@ func Parse(file string, text []byte, private bool, getenv func(string) (string, 
 	inline := inlineKeys(msg)
 	p.expand(msg.ProtoReflect(), "", getenv)
 	p.validate(msg)
+	p.checkTimezones(msg)
 	cfg := fromProto(file, msg) // as far as it goes: all problems are to be told at once
 	p.check(cfg)
 	if !private {
@@ -63,7 +65,9 @@ func ParseKeyFile(file string, text []byte) (*configv1.KeyFile, error) {
 	}
 	p.validate(msg)
 	for i, k := range msg.GetKeys() {
-		p.checkLimits(fmt.Sprintf("keys[%d].limits", i), Limits(k.GetLimits()))
+		at := fmt.Sprintf("keys[%d].limits", i)
+		p.timezones(at, k.GetLimits())
+		p.checkLimits(at, Limits(k.GetLimits()))
 	}
 	return msg, p.err()
 }
@@ -142,6 +146,12 @@ func inlineKeys(msg *configv1.Config) (paths []string) {
 	for i, u := range msg.GetUpstreams() {
 		if u.GetKey() != "" && !variable.MatchString(u.GetKey()) {
 			paths = append(paths, fmt.Sprintf("upstreams[%d].key", i))
+		}
+	}
+	redis := msg.GetStore().GetRedis().GetUrl()
+	if u, err := url.Parse(redis); err == nil && u.User != nil && !variable.MatchString(redis) {
+		if _, ok := u.User.Password(); ok {
+			paths = append(paths, "store.redis.url")
 		}
 	}
 	return paths

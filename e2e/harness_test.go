@@ -38,7 +38,9 @@ type fixture struct {
 	model  string // script of the model "m"
 	idle   string // the upstream's idle timeout; "" is 1m
 	args   []string
-	killed bool // the test ends weir or Envoy by force
+	killed bool   // the test ends weir or Envoy by force
+	redis  string // URL of the store; "" counts in memory
+	peer   *rig   // a replica whose upstream this one shares
 	// upstream serves instead of a simulator.
 	upstream http.Handler
 }
@@ -56,6 +58,10 @@ func start(t *testing.T, f fixture) *rig {
 	t.Helper()
 	r := &rig{t: t, killed: f.killed}
 	handler := f.upstream
+	if f.peer != nil {
+		r.sim = f.peer.sim
+		handler = r.sim
+	}
 	if handler == nil {
 		script, err := simulator.ParseScript(f.model)
 		if err != nil {
@@ -82,8 +88,11 @@ func start(t *testing.T, f fixture) *rig {
 
 func weirYAML(f fixture, upstream string) string {
 	limits := ""
+	if f.redis != "" {
+		limits = fmt.Sprintf("store: {redis: {url: %q}}\n", f.redis)
+	}
 	if f.limits != "" {
-		limits = "limits:\n" + f.limits
+		limits += "limits:\n" + f.limits
 	}
 	idle := f.idle
 	if idle == "" {

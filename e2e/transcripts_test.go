@@ -29,6 +29,7 @@ import (
 	"github.com/weir-gateway/weir/extproc/extproctest"
 	"github.com/weir-gateway/weir/gateway"
 	"github.com/weir-gateway/weir/keyring"
+	"github.com/weir-gateway/weir/openai"
 	"github.com/weir-gateway/weir/ratelimit/memstore"
 	"github.com/weir-gateway/weir/telemetry"
 	"github.com/weir-gateway/weir/upstream"
@@ -107,7 +108,7 @@ func newLab(t *testing.T, upstreamURL string) *lab {
 	}
 	keys, metrics := keyring.Fixed(map[string]*keyring.Key{goodKey: {ID: "good"}}), telemetry.NewMetrics()
 	g, err := gateway.New(gateway.Options{
-		Config: cfg, Models: models, Keys: keys, Store: memstore.New(memstore.Options{}), Metrics: metrics, Log: zerolog.Nop(),
+		Config: cfg, Models: models, Keys: keys, Limits: gateway.Direct(memstore.New(memstore.Options{})), Metrics: metrics, Log: zerolog.Nop(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -117,10 +118,12 @@ func newLab(t *testing.T, upstreamURL string) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.serve(t, sockets, authz.New(keys, metrics))
+	l.serve(t, sockets, authz.New(keys, notDenied, metrics))
 	l.url = runEnvoy(t, cfg, sockets)
 	return l
 }
+
+func notDenied(*keyring.Key, openai.Endpoint, string, time.Time) *openai.Error { return nil }
 
 func (l *lab) serve(t *testing.T, sockets envoy.Sockets, a *authz.Server) {
 	t.Helper()

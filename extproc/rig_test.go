@@ -46,7 +46,7 @@ func newRig(t *testing.T, limits ...config.Limit) *rig {
 	r := &rig{t: t, store: memstore.New(memstore.Options{}), lines: &buffer{}}
 	r.ledger = ledger.New(r.lines, zerolog.Nop())
 	g, err := gateway.New(gateway.Options{
-		Config: cfg, Models: models, Store: r.store, Ledger: r.ledger, Metrics: telemetry.NewMetrics(), Log: zerolog.Nop(),
+		Config: cfg, Models: models, Limits: gateway.Direct(r.store), Ledger: r.ledger, Metrics: telemetry.NewMetrics(), Log: zerolog.Nop(),
 		Keys: keyring.Fixed(map[string]*keyring.Key{"secret": {ID: "good"}, "old": {ID: "disabled", Disabled: true}}),
 	})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/weir-gateway/weir/ledger"
 	"github.com/weir-gateway/weir/openai"
 	"github.com/weir-gateway/weir/ratelimit"
+	"github.com/weir-gateway/weir/ratelimit/failover"
 	"github.com/weir-gateway/weir/upstream"
 )
 
@@ -35,6 +36,7 @@ type Exchange struct {
 	body      []byte
 	rewritten bool
 	input     int64 // estimate of the prompt, in tokens
+	choices   int64 // that are generated: one a prompt and n
 	reserved  amounts
 	charges   []ratelimit.Charge
 	headers   []openai.Header // x-ratelimit-*
@@ -84,7 +86,8 @@ func (x *Exchange) admit(ctx context.Context, body []byte) *openai.Error {
 	}
 	var answers int64
 	x.input, answers = estimate(&request, body)
-	x.reserved = reservation(&request, x.route.Model, x.input, answers)
+	x.choices = saturated(answers, request.N)
+	x.reserved = reservation(&request, x.route.Model, x.input, x.choices)
 	if err := x.charge(ctx, ring); err != nil {
 		return err
 	}
@@ -132,19 +135,43 @@ func (x *Exchange) charge(ctx context.Context, ring *keyring.Ring) *openai.Error
 	}
 	x.id = x.g.nextID()
 	x.charges = make([]ratelimit.Charge, len(rules))
+	policies := make([]failover.Policy, len(rules))
 	for i := range rules {
 		r := &rules[i]
-		x.charges[i] = ratelimit.Charge{Limit: r.limit, Scope: r.scopeFor(x.route.Model.Name), Cost: x.reserved.of(r.limit.Unit)}
+		x.charges[i] = ratelimit.Charge{Limit: r.limit, Scope: r.scopeFor(x.route.Model.Name), Cost: x.cost(r)}
+		policies[i] = r.failure
 	}
-	d, err := x.g.store.Admit(ctx, x.id, x.charges, ratelimit.AdmitOptions{})
-	switch {
-	case err != nil:
+	now := time.Now()
+	if e := x.g.denials.known(x.charges, now); e != nil {
+		return e
+	}
+	d, mode, err := x.g.limits.Admit(ctx, x.id, x.charges, policies, ratelimit.AdmitOptions{})
+	if err != nil {
 		return storeError(err)
-	case !d.Admitted:
-		return limitError(x.charges, &d)
 	}
-	x.headers = limitHeaders(x.charges, &d)
+	for _, i := range d.Shadowed {
+		x.g.metrics.Shadowed(x.charges[i].Limit.Name)
+	}
+	if !d.Admitted {
+		x.g.denials.note(x.charges, &d, now)
+		return alone(limitError(x.charges, &d), mode)
+	}
+	x.headers = append(limitHeaders(x.charges, &d), degraded(mode)...)
 	return nil
+}
+
+// degraded is the header by which clients see that limits are not the shared
+// ones at the moment.
+func degraded(mode failover.Mode) []openai.Header {
+	if mode == failover.Shared {
+		return nil
+	}
+	return []openai.Header{{Name: "x-weir-limits", Value: "degraded"}}
+}
+
+func alone(e *openai.Error, mode failover.Mode) *openai.Error {
+	e.Extra = append(e.Extra, degraded(mode)...)
+	return e
 }
 
 // Write takes the next bytes of the answer, last with those that end it, and
@@ -157,15 +184,14 @@ func (x *Exchange) Write(p []byte, last bool) (out []byte, changed bool) {
 	if x.settled.Load() {
 		return out, changed
 	}
-	r := x.meter.reading()
-	if x.ttft == 0 && r.begun {
+	if x.ttft == 0 && x.meter.begun() {
 		x.ttft = time.Since(x.call.Start)
 		x.g.metrics.FirstToken(x.route.Model.Name, x.ttft)
 	}
 	// A client may hang up as soon as it has read the end, and may come back at
 	// once: by then the exchange must be settled.
-	if r.over || last {
-		x.conclude(r, last)
+	if last || x.meter.over() {
+		x.conclude(x.meter.reading(), last)
 	}
 	return out, changed
 }
@@ -203,6 +229,9 @@ func (x *Exchange) conclude(r reading, last bool) {
 		outcome = ledger.Cut
 	}
 	actual, source := x.count(r)
+	if outcome == ledger.OK && source == ledger.Exact {
+		x.g.lengths.observe(x.key.ID, x.route.Model.Name, actual.output/max(1, x.choices))
+	}
 	x.settle(outcome, source, actual, r.usage)
 }
 

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -17,26 +16,30 @@ import (
 	"github.com/weir-gateway/weir/upstream"
 )
 
-// Options are what a Gateway works with. All are required but Ledger.
+// Options are what a Gateway works with. Ledger may be nil.
 type Options struct {
-	Config  *config.Config
-	Models  *upstream.Table
-	Keys    *keyring.Keyring
-	Store   ratelimit.Store
-	Ledger  *ledger.Ledger
-	Metrics *telemetry.Metrics
-	Log     zerolog.Logger
+	Config *config.Config
+	Models *upstream.Table
+	Keys   *keyring.Keyring
+	Limits Limiter
+	// Instance names this process in its limits' store; see ratelimit.ID.
+	Instance uint64
+	Ledger   *ledger.Ledger
+	Metrics  *telemetry.Metrics
+	Log      zerolog.Logger
 }
 
 // Gateway admits calls and settles them.
 type Gateway struct {
 	models   *upstream.Table
 	keys     *keyring.Keyring
-	store    ratelimit.Store
+	limits   Limiter
 	ledger   *ledger.Ledger
 	metrics  *telemetry.Metrics
 	log      zerolog.Logger
 	policy   policy
+	denials  denials
+	lengths  lengths
 	live     live
 	instance uint64
 	seq      atomic.Uint64
@@ -48,12 +51,13 @@ func New(opts Options) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	_, memory := opts.Limits.(direct)
 	return &Gateway{
-		models: opts.Models, keys: opts.Keys, store: opts.Store, ledger: opts.Ledger,
+		denials: denials{requestsOnly: memory},
+		models:  opts.Models, keys: opts.Keys, limits: opts.Limits, ledger: opts.Ledger,
 		metrics: opts.Metrics, log: opts.Log, policy: p,
-		live: live{exchanges: map[ratelimit.ID]*Exchange{}, changed: make(chan struct{}, 1)},
-		// Leases of another process must never be taken for ours.
-		instance: rand.Uint64(),
+		live:     live{exchanges: map[ratelimit.ID]*Exchange{}, changed: make(chan struct{}, 1)},
+		instance: opts.Instance,
 	}, nil
 }
 
@@ -80,11 +84,6 @@ func (g *Gateway) Admit(ctx context.Context, call Call) (*Exchange, *openai.Erro
 	x.overhead = time.Since(call.Start)
 	g.metrics.Admitted(x.overhead)
 	return x, nil
-}
-
-// Refused notes a call that an edge refused before it became an exchange.
-func (g *Gateway) Refused(endpoint openai.Endpoint, err *openai.Error, took time.Duration) {
-	g.metrics.Answered(endpoint.String(), err.Status, err.Type, took)
 }
 
 // nextID names an exchange in the store.

@@ -40,7 +40,7 @@ func newGateway(t *testing.T, keys map[string]*keyring.Key, limits ...config.Lim
 	}
 	store := memstore.New(memstore.Options{})
 	g, err := New(Options{
-		Config: cfg, Models: models, Keys: keyring.Fixed(keys), Store: store, Metrics: telemetry.NewMetrics(), Log: zerolog.Nop(),
+		Config: cfg, Models: models, Keys: keyring.Fixed(keys), Limits: Direct(store), Metrics: telemetry.NewMetrics(), Log: zerolog.Nop(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -292,7 +292,7 @@ func BenchmarkExchange(b *testing.B) {
 		b.Fatal(err)
 	}
 	g, err := New(Options{
-		Config: cfg, Models: models, Keys: keyring.Fixed(oneKey()), Store: memstore.New(memstore.Options{}),
+		Config: cfg, Models: models, Keys: keyring.Fixed(oneKey()), Limits: Direct(memstore.New(memstore.Options{})),
 		Metrics: telemetry.NewMetrics(), Log: zerolog.Nop(),
 	})
 	if err != nil {

@@ -29,7 +29,7 @@ func limitError(charges []ratelimit.Charge, d *ratelimit.Decision) *openai.Error
 		e.NoRetry = true
 		e.Detail.Estimate = c.Cost
 		e.Message = fmt.Sprintf("This request may take %d %s, more than the limit %s ever allows (%d in %s, counted for %s). "+
-			"Shorten the prompt or lower max_tokens.", c.Cost, unitName(c.Limit.Unit), c.Limit.Name, c.Limit.Max, c.Limit.Window, whose)
+			"Shorten the prompt or lower max_tokens.", c.Cost, unitName(c.Limit.Unit), c.Limit.Name, c.Limit.Max, c.Limit.Span(), whose)
 	case c.Limit.Unit == ratelimit.Concurrency:
 		e.RetryAfter = min(d.RetryAfter, slotWait)
 		e.Message = fmt.Sprintf("Too many requests at a time: the limit %s allows %d, counted for %s, and %d are running. "+
@@ -37,7 +37,11 @@ func limitError(charges []ratelimit.Charge, d *ratelimit.Decision) *openai.Error
 	default:
 		e.RetryAfter = d.RetryAfter
 		e.Message = fmt.Sprintf("Rate limit reached: the limit %s allows %d %s in %s, counted for %s; %d are used and this request needs %d. "+
-			"Try again in %s.", c.Limit.Name, c.Limit.Max, unitName(c.Limit.Unit), c.Limit.Window, whose, s.Used, c.Cost, resetText(d.RetryAfter))
+			"Try again in %s.", c.Limit.Name, c.Limit.Max, unitName(c.Limit.Unit), c.Limit.Span(), whose, s.Used, c.Cost, resetText(d.RetryAfter))
+	}
+	if c.Limit.Calendar != ratelimit.NoCalendar && !d.TooLarge {
+		// Waiting is for tomorrow: SDKs are not to try.
+		e.Type, e.Code, e.NoRetry = openai.CodeQuota, openai.CodeQuota, true
 	}
 	e.Detail.RetryAfterMS = milliseconds(e.RetryAfter)
 	e.Extra = limitHeaders(charges, d)
@@ -89,7 +93,7 @@ func tightest(charges []ratelimit.Charge, d *ratelimit.Decision, f string) int {
 	}
 	best := -1
 	for i := range charges {
-		if family(charges[i].Limit.Unit) == f && (best < 0 || d.States[i].Remaining < d.States[best].Remaining) {
+		if family(charges[i].Limit.Unit) == f && !charges[i].Limit.Shadow && (best < 0 || d.States[i].Remaining < d.States[best].Remaining) {
 			best = i
 		}
 	}

@@ -99,7 +99,7 @@ func (g *Gateway) renew(ctx context.Context) {
 	if len(ids) == 0 {
 		return
 	}
-	lost, err := g.store.Renew(ctx, ids)
+	lost, err := g.limits.Renew(ctx, ids)
 	if err != nil {
 		g.log.Warn().Err(err).Int("exchanges", len(ids)).Msg("renewing leases failed; trying again")
 		return
@@ -118,10 +118,10 @@ func (g *Gateway) putBack(ctx context.Context, id ratelimit.ID) {
 	if !ok || x.settled.Load() {
 		return
 	}
-	_, err := g.store.Admit(ctx, id, x.charges, ratelimit.AdmitOptions{Force: true})
+	err := g.limits.PutBack(ctx, id, x.charges)
 	if err == nil && x.settled.Load() {
 		// It ended meanwhile, and the store did not know it then.
-		err = g.store.Settle(ctx, id, nil)
+		err = g.limits.Settle(ctx, id, nil)
 	}
 	if err != nil {
 		g.log.Warn().Err(err).Str("request_id", x.call.RequestID).Msg("putting a lost lease back failed")

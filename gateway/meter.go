@@ -14,6 +14,10 @@ type meter interface {
 	// returns what to pass on in their place, valid until the next write, and
 	// whether that differs.
 	write(p []byte, last bool) (out []byte, changed bool)
+	// over tells whether the answer says that it is complete.
+	over() bool
+	// begun tells whether something was generated.
+	begun() bool
 	// reading is what is known by now.
 	reading() reading
 }
@@ -24,7 +28,6 @@ type reading struct {
 	known    bool  // the upstream reported usage
 	whole    bool  // and it is the whole answer's
 	over     bool  // the answer says that it is complete
-	begun    bool  // something was generated
 	failed   bool  // the answer says that it failed
 	estimate int64 // tokens of the text that was seen
 }
@@ -65,9 +68,12 @@ func (m *streamMeter) write(p []byte, last bool) (out []byte, changed bool) {
 	return append(event, "\n\n"...), true
 }
 
+func (m *streamMeter) over() bool  { return m.events.Done() }
+func (m *streamMeter) begun() bool { return m.pieces > 0 }
+
 func (m *streamMeter) reading() reading {
 	r := reading{
-		over: m.events.Done(), begun: m.pieces > 0, failed: m.events.Failed() || m.cut != nil,
+		over: m.over(), failed: m.events.Failed() || m.cut != nil,
 		// A piece of text is a token at least, and no token is less than a byte.
 		estimate: max(m.pieces, m.text.Estimate()),
 	}
@@ -97,8 +103,11 @@ func (m *plainMeter) write(p []byte, last bool) (out []byte, changed bool) {
 	return p, false
 }
 
+func (m *plainMeter) over() bool  { return m.answer.Complete() }
+func (m *plainMeter) begun() bool { return m.n > 0 }
+
 func (m *plainMeter) reading() reading {
-	r := reading{over: m.answer.Complete(), begun: true, estimate: tokensOf(m.n)}
+	r := reading{over: m.over(), estimate: tokensOf(m.n)}
 	r.usage, r.known = m.answer.Usage()
 	r.whole = r.known
 	return r
@@ -117,8 +126,11 @@ func (m *bytesMeter) write(p []byte, last bool) (out []byte, changed bool) {
 	return p, false
 }
 
+func (m *bytesMeter) over() bool  { return m.ended }
+func (m *bytesMeter) begun() bool { return m.n > 0 }
+
 func (m *bytesMeter) reading() reading {
-	return reading{over: m.ended, begun: m.n > 0, estimate: tokensOf(m.n)}
+	return reading{over: m.ended, estimate: tokensOf(m.n)}
 }
 
 // maxErrorBody bounds what is kept of an upstream's error.
@@ -145,7 +157,10 @@ func (m *errorMeter) write(p []byte, last bool) (out []byte, changed bool) {
 	return m.err.Body(), true
 }
 
-func (m *errorMeter) reading() reading { return reading{over: m.err != nil, failed: true} }
+func (m *errorMeter) over() bool  { return m.err != nil }
+func (m *errorMeter) begun() bool { return false }
+
+func (m *errorMeter) reading() reading { return reading{over: m.over(), failed: true} }
 
 // upstreamError is an upstream's error as clients see it.
 func upstreamError(status int, ep openai.Endpoint, body []byte) *openai.Error {

@@ -9,6 +9,7 @@ import (
 	"github.com/weir-gateway/weir/config"
 	"github.com/weir-gateway/weir/keyring"
 	"github.com/weir-gateway/weir/ratelimit"
+	"github.com/weir-gateway/weir/ratelimit/failover"
 )
 
 // policy tells which limits a key has.
@@ -27,9 +28,12 @@ type keyRules struct {
 
 // rule is a limit as it applies to one key.
 type rule struct {
-	limit *ratelimit.Limit
-	scope string // whole, or what stands before the model's name
-	model bool   // the scope ends in the model's name
+	limit   *ratelimit.Limit
+	scope   string // whole, or what stands before the model's name
+	model   bool   // the scope ends in the model's name
+	reserve config.Reserve
+	fixed   int64 // tokens of output, of config.ReserveFixed
+	failure failover.Policy
 }
 
 // newPolicy checks that all limits of a configuration can be kept.
@@ -63,11 +67,16 @@ func (p *policy) rules(ring *keyring.Ring, key *keyring.Key) ([]rule, error) {
 	}
 	var rules []rule
 	for _, l := range override(p.defaults, p.plans[key.Plan], key.Limits) {
+		if l.WhenPlan != "" && l.WhenPlan != key.Plan {
+			continue
+		}
 		limit, err := kernelLimit(l)
 		if err != nil {
 			return nil, fmt.Errorf("key %s: %w", key.ID, err)
 		}
-		rules = append(rules, newRule(limit, l.Per, key))
+		r := newRule(limit, l.Per, key)
+		r.reserve, r.fixed, r.failure = l.Reserve, l.Fixed, failures[l.OnFailure]
+		rules = append(rules, r)
 	}
 	current.byKey.Store(key, rules)
 	return rules, nil
@@ -92,11 +101,22 @@ func override(lists ...[]config.Limit) (merged []config.Limit) {
 
 // kernelLimit is a limit of the configuration as the kernel has it.
 func kernelLimit(l config.Limit) (*ratelimit.Limit, error) {
-	unit := units[l.Unit]
-	if l.Burst > 0 {
-		return ratelimit.NewBurstLimit(l.Name, unit, l.Amount, l.Window, l.Burst)
+	s := ratelimit.Spec{
+		Name: l.Name, Unit: units[l.Unit], Max: l.Amount, Window: l.Window, Burst: l.Burst,
+		Calendar: calendars[l.Calendar], Location: l.Location, Shadow: l.Shadow,
 	}
-	return ratelimit.NewLimit(l.Name, unit, l.Amount, l.Window)
+	if l.Precise {
+		s.Precision = ratelimit.HighPrecision
+	}
+	return ratelimit.New(s)
+}
+
+var calendars = map[config.Calendar]ratelimit.Calendar{
+	config.Day: ratelimit.Day, config.Week: ratelimit.Week, config.Month: ratelimit.Month,
+}
+
+var failures = map[config.OnStoreFailure]failover.Policy{
+	config.FailLocal: failover.Local, config.FailOpen: failover.Open, config.FailClosed: failover.Closed,
 }
 
 var units = map[config.Unit]ratelimit.Unit{

@@ -44,7 +44,7 @@ func estimate(r *openai.Request, body []byte) (input, answers int64) {
 
 // reservation is the most that an exchange is expected to take: the prompt with
 // a margin for what the estimate misses, and every answer at its full length.
-func reservation(r *openai.Request, m config.Model, input, answers int64) amounts {
+func reservation(r *openai.Request, m config.Model, input, choices int64) amounts {
 	perChoice := r.MaxTokens
 	if perChoice == 0 {
 		perChoice = m.MaxOutput
@@ -55,7 +55,25 @@ func reservation(r *openai.Request, m config.Model, input, answers int64) amount
 	if m.Context > 0 {
 		perChoice = min(perChoice, m.Context)
 	}
-	return amounts{input: input + (input*15+99)/100, output: saturated(saturated(perChoice, answers), r.N)}
+	return amounts{input: input + (input*15+99)/100, output: saturated(perChoice, choices)}
+}
+
+// cost is what a rule charges before a call.
+func (x *Exchange) cost(r *rule) int64 {
+	if r.limit.Unit != ratelimit.Tokens && r.limit.Unit != ratelimit.OutputTokens {
+		return x.reserved.of(r.limit.Unit)
+	}
+	a := x.reserved
+	switch r.reserve {
+	case config.ReserveFixed:
+		a.output = min(a.output, r.fixed)
+	case config.ReserveLearned:
+		if p95, ok := x.g.lengths.p95(x.key.ID, x.route.Model.Name); ok {
+			a = amounts{input: x.input, output: min(a.output, saturated(max(1, p95), x.choices))}
+		}
+	case config.ReserveMax:
+	}
+	return a.of(r.limit.Unit)
 }
 
 // saturated multiplies positive numbers up to the largest amount there is.

@@ -13,7 +13,7 @@ import (
 // unreached ends an exchange that never left for an upstream: everything is
 // given back, the request too.
 func (x *Exchange) unreached() {
-	x.finish(func(ctx context.Context) error { return x.g.store.Cancel(ctx, x.id) })
+	x.finish(func(ctx context.Context) error { return x.g.limits.Cancel(ctx, x.id) })
 	x.report(ledger.UpstreamError, ledger.Missing, ledger.Tokens{})
 }
 
@@ -30,7 +30,7 @@ func (x *Exchange) settle(outcome ledger.Outcome, source ledger.Source, actual a
 		for i := range x.charges {
 			list[i] = actual.of(x.charges[i].Limit.Unit)
 		}
-		return x.g.store.Settle(ctx, x.id, list)
+		return x.g.limits.Settle(ctx, x.id, list)
 	})
 	x.report(outcome, source, ledger.Tokens{
 		Input: actual.input, Output: actual.output, Cached: u.Cached, Reasoning: u.Reasoning,

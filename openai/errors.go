@@ -31,6 +31,7 @@ const (
 	CodeDuplicate        = "duplicate_parameter"
 	CodeMissingParameter = "missing_required_parameter"
 	CodeInvalidKey       = "invalid_api_key"
+	CodeQuota            = "insufficient_quota" // a type too
 	CodeOverloaded       = "server_is_overloaded"
 	CodeNoUpstream       = "no_upstream"
 	CodeUpstreamError    = "upstream_error"

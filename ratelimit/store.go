@@ -28,6 +28,15 @@ var (
 	// ErrFull is returned by Admit when a bound on the store's memory is
 	// reached, and everything in it still counts.
 	ErrFull = errors.New("limit store is full")
+	// ErrUnavailable is what a store's transport returns when a call has
+	// certainly not taken effect, and will not: the store was not reached, or
+	// refused to work.
+	ErrUnavailable = errors.New("limit store is unavailable")
+	// ErrUnknown is what a store's transport returns when a call may have taken
+	// effect, or may yet. After an Admit, Cancel of its ID makes sure that
+	// nothing stays charged; or the Admit can be repeated with the same ID, as
+	// all other calls can.
+	ErrUnknown = errors.New("limit store did not answer: the outcome is unknown")
 )
 
 // ID names one exchange's reservation. It is ours, never the client's, and
@@ -63,13 +72,18 @@ type Decision struct {
 	Admitted bool
 	// Refused is the index of the charge whose limit to name to the client:
 	// of those that do not fit, the one with the longest wait, and one that
-	// can never fit before all others. It is -1 when admitted.
+	// can never fit before all others. It is -1 when admitted. Shadow limits
+	// are never named.
 	Refused int
 	// RetryAfter is when this very request, alone, would be admitted; 0 when
 	// admitted, and when TooLarge.
 	RetryAfter time.Duration
 	// TooLarge tells that the cost is beyond the limit: it never fits.
 	TooLarge bool
+	// Shadowed are the indices of the charges, in order, that shadow limits
+	// would have refused; also on refusal. A forced or repeated Admit is not
+	// asked whether it fits.
+	Shadowed []int
 	// States has one entry per charge, in order, as they are after the
 	// decision; also on refusal.
 	States []State
@@ -110,7 +124,10 @@ type Store interface {
 	Settle(ctx context.Context, id ID, actual []int64) error
 
 	// Cancel gives everything back, the request count too: the exchange never
-	// reached an upstream. Otherwise it is as Settle.
+	// reached an upstream. Otherwise it is as Settle, but that an ID that is
+	// unknown is remembered as cancelled, for TombstoneTTL: an Admit that it
+	// overtook charges nothing. So it settles what became of an Admit whose
+	// outcome is unknown.
 	Cancel(ctx context.Context, id ID) error
 
 	// Renew extends the leases, and the receipts, of live exchanges; call it

@@ -6,7 +6,7 @@ import "time"
 // concurrency limit. It is not safe for concurrent use.
 type Tally struct {
 	window Window
-	leases Leases // of Concurrency, whose window has no cells
+	leases Leases // of Concurrency, whose window has no limit
 }
 
 // Mark tells where in a tally a charge lies: the bucket of a window, or the
@@ -89,20 +89,28 @@ func (t *Tally) Empty(now time.Duration) bool {
 	return t.window.Used(now) == 0
 }
 
-func (t *Tally) concurrency() bool { return t.window.step == 0 }
+func (t *Tally) concurrency() bool { return t.window.limit == nil }
 
 // Decide tells whether all charges fit their tallies (nil where there is none
-// yet), and if not which limit to name and how long to wait. It charges
-// nothing, and leaves States to the caller.
+// yet), and if not which limit to name and how long to wait; and which shadow
+// limits they do not fit. It charges nothing, and leaves States to the caller.
 func Decide(now time.Duration, charges []Charge, tallies []*Tally) Decision {
 	d := Decision{Admitted: true, Refused: -1}
 	for i := range charges {
-		limit, cost := charges[i].Limit.Max, charges[i].Cost
-		if cost > limit {
-			return Decision{Refused: i, TooLarge: true}
+		l, wait := charges[i].Limit, time.Duration(0)
+		tooLarge := charges[i].Cost > l.Max
+		if !tooLarge {
+			wait = tallies[i].Wait(now, l.Max, charges[i].Cost)
 		}
-		if wait := tallies[i].Wait(now, limit, cost); wait > d.RetryAfter {
-			d = Decision{Refused: i, RetryAfter: wait}
+		switch {
+		case !tooLarge && wait == 0:
+		case l.Shadow:
+			d.Shadowed = append(d.Shadowed, i)
+		case d.TooLarge: // the first that never fits is named before all others
+		case tooLarge:
+			d.Admitted, d.Refused, d.RetryAfter, d.TooLarge = false, i, 0, true
+		case wait > d.RetryAfter:
+			d.Admitted, d.Refused, d.RetryAfter = false, i, wait
 		}
 	}
 	return d

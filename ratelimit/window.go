@@ -8,17 +8,20 @@ import "time"
 // It is plain state: methods take the store time, which should not go backward
 // from one call to the next. If it does, it is taken for that of the newest
 // bucket.
+//
+// The window of a calendar limit has one bucket, the period.
 type Window struct {
-	step  time.Duration
-	head  int64   // number of the newest bucket, counted from the Unix epoch
-	at    int     // where the newest bucket is in cells; older ones precede it, cyclically
-	sum   int64   // of cells, ≤ MaxAmount
-	cells []int64 // B+1 amounts, none negative
+	limit *Limit        // or another one of the same ID
+	head  int64         // number of the newest bucket, counted from the Unix epoch; of a period, its start
+	end   time.Duration // when the newest bucket ends
+	at    int           // where the newest bucket is in cells; older ones precede it, cyclically
+	sum   int64         // of cells, ≤ MaxAmount
+	cells []int64       // B+1 amounts, none negative
 }
 
 // NewWindow returns the empty window of a limit that is not of Concurrency.
 func NewWindow(l *Limit) Window {
-	return Window{step: l.step, cells: make([]int64, l.buckets+1)}
+	return Window{limit: l, cells: make([]int64, l.buckets+1)}
 }
 
 // Used is the sum that counts against the limit.
@@ -80,14 +83,14 @@ func (w *Window) Reset(now time.Duration) time.Duration {
 // roll makes the bucket of now the newest one, dropping those that have left
 // the window.
 func (w *Window) roll(now time.Duration) {
-	if now >= time.Duration(w.head+1)*w.step {
-		w.rollTo(int64(now / w.step))
+	if now >= w.end {
+		w.rollTo(w.limit.bucket(now))
 	}
 }
 
-func (w *Window) rollTo(head int64) {
+func (w *Window) rollTo(head int64, end time.Duration) {
 	passed := head - w.head
-	w.head = head
+	w.head, w.end = head, end
 	if w.sum == 0 {
 		return
 	}
@@ -101,6 +104,16 @@ func (w *Window) rollTo(head int64) {
 	}
 }
 
+// bucket answers the number of the bucket of a time, and when it ends.
+func (l *Limit) bucket(now time.Duration) (number int64, end time.Duration) {
+	if l.Calendar == NoCalendar {
+		number = int64(now / l.step)
+		return number, time.Duration(number+1) * l.step
+	}
+	first, next := l.Period(time.Unix(0, int64(now)))
+	return first.UnixNano(), time.Duration(next.UnixNano())
+}
+
 // place is where the bucket of the given age is in cells; the newest is 0 old.
 func (w *Window) place(age int) int {
 	if i := w.at - age; i >= 0 {
@@ -111,5 +124,5 @@ func (w *Window) place(age int) int {
 
 // leaves is when the bucket of the given age leaves the window.
 func (w *Window) leaves(age int) time.Duration {
-	return time.Duration(w.head-int64(age)+int64(len(w.cells))) * w.step
+	return w.end + time.Duration(len(w.cells)-1-age)*w.limit.step
 }

@@ -25,6 +25,9 @@ type Metrics struct {
 	ttft     *prometheus.HistogramVec
 	overhead prometheus.Histogram
 	leases   *prometheus.CounterVec
+	shadowed *prometheus.CounterVec
+	failed   *prometheus.CounterVec
+	dropped  prometheus.Counter
 }
 
 // NewMetrics returns metrics on a registry of their own, with those of the Go
@@ -43,9 +46,14 @@ func NewMetrics() *Metrics {
 		refused:  counter("weir_limit_refusals_total", "Requests refused by a limit.", "limit"),
 		ttft:     histogram("weir_time_to_first_token_seconds", "Time from a request's arrival to the first part of its answer.", secondsLong, "model"),
 		overhead: prometheus.NewHistogram(histogramOpts("weir_overhead_seconds", "Time spent in weir before a request went to its upstream.", secondsShort)),
-		leases:   counter("weir_leases_lost_total", "Leases of live exchanges that the limit store had lost, and that were put back."),
+		shadowed: counter("weir_limit_shadow_refusals_total", "Requests that a shadow limit would have refused.", "limit"),
+		failed:   counter("weir_store_calls_failed_total", "Calls of the limit store that failed, by operation.", "op"),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "weir_store_owed_dropped_total", Help: "Exchanges that the limit store was to be told of, and that were forgotten for want of room.",
+		}),
+		leases: counter("weir_leases_lost_total", "Leases of live exchanges that the limit store had lost, and that were put back."),
 	}
-	m.registry.MustRegister(m.requests, m.duration, m.active, m.errors, m.tokens, m.settled, m.refused, m.ttft, m.overhead, m.leases,
+	m.registry.MustRegister(m.requests, m.duration, m.active, m.errors, m.tokens, m.settled, m.refused, m.ttft, m.overhead, m.leases, m.shadowed, m.failed, m.dropped,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -98,6 +106,15 @@ func (m *Metrics) Admitted(overhead time.Duration) {
 
 // Refused counts a request that a limit refused.
 func (m *Metrics) Refused(limit string) { m.refused.WithLabelValues(limit).Inc() }
+
+// Shadowed counts a request that a shadow limit would have refused.
+func (m *Metrics) Shadowed(limit string) { m.shadowed.WithLabelValues(limit).Inc() }
+
+// StoreFailed counts a call of the limit store that failed.
+func (m *Metrics) StoreFailed(op string) { m.failed.WithLabelValues(op).Inc() }
+
+// StoreDropped counts exchanges that the store will never be told of.
+func (m *Metrics) StoreDropped(n int) { m.dropped.Add(float64(n)) }
 
 // FirstToken notes how long the first part of an answer took.
 func (m *Metrics) FirstToken(model string, took time.Duration) {

@@ -12,6 +12,7 @@ import (
 	"github.com/weir-gateway/weir/gateway"
 	"github.com/weir-gateway/weir/keyring"
 	"github.com/weir-gateway/weir/simulator"
+	"github.com/weir-gateway/weir/telemetry"
 	"github.com/weir-gateway/weir/upstream"
 )
 
@@ -50,6 +51,11 @@ func checkParts(cfg *config.Config) error {
 	if _, err := gateway.New(gateway.Options{Config: cfg, Models: models, Keys: keys}); err != nil {
 		return err
 	}
+	store, err := openStore(cfg, 0, telemetry.NewMetrics(), zerolog.Nop())
+	if err != nil {
+		return err
+	}
+	store.close()
 	_, err = envoy.Bootstrap(cfg, envoy.Sockets{GRPC: "/g", API: "/a", Admin: "/e"}, envoy.SystemCA())
 	return err
 }

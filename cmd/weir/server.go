@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -27,7 +28,7 @@ import (
 	"github.com/weir-gateway/weir/gateway"
 	"github.com/weir-gateway/weir/keyring"
 	"github.com/weir-gateway/weir/ledger"
-	"github.com/weir-gateway/weir/ratelimit/memstore"
+	"github.com/weir-gateway/weir/openai"
 	"github.com/weir-gateway/weir/telemetry"
 	"github.com/weir-gateway/weir/upstream"
 )
@@ -44,6 +45,7 @@ type server struct {
 	keys    *keyring.Keyring
 	gateway *gateway.Gateway
 	ledger  *ledger.Ledger
+	store   *store
 	api     *api.API
 
 	grpc    *grpc.Server
@@ -62,34 +64,42 @@ func newServer(cfg *config.Config, keys *keyring.Keyring, sockets envoy.Sockets,
 	if err != nil {
 		return nil, err
 	}
-	store := memstore.New(memstore.Options{})
+	instance := rand.Uint64() // exchanges of two processes must never be taken for each other
+	if s.store, err = openStore(cfg, instance, metrics, log); err != nil {
+		return nil, err
+	}
 	if cfg.LedgerFile != "" {
 		if s.ledger, err = ledger.Open(cfg.LedgerFile, log); err != nil {
 			return nil, err
 		}
 	}
 	s.gateway, err = gateway.New(gateway.Options{
-		Config: cfg, Models: models, Keys: keys, Store: store, Ledger: s.ledger, Metrics: metrics, Log: log,
+		Config: cfg, Models: models, Keys: keys, Limits: s.store, Instance: instance, Ledger: s.ledger, Metrics: metrics, Log: log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.grpc = newGRPC(cfg.Envoy.MaxRequestBytes)
-	authv3.RegisterAuthorizationServer(s.grpc, authz.New(keys, metrics))
+	authv3.RegisterAuthorizationServer(s.grpc, authz.New(keys, s.denied, metrics))
 	extprocv3.RegisterExternalProcessorServer(s.grpc, extproc.New(s.gateway, log))
-	s.api = api.New(api.Options{Models: models, Keys: keys, Metrics: metrics, KeyHeader: envoy.HeaderKey})
+	s.api = api.New(api.Options{Models: models, Keys: keys, Metrics: metrics, Store: s.store.health, KeyHeader: envoy.HeaderKey})
 	s.apiHTTP = newHTTP(s.api)
 	if cfg.MetricsListen != "" {
 		mux := http.NewServeMux()
 		mux.Handle("GET /metrics", metrics.Handler())
 		s.metrics = newHTTP(mux)
 	}
-	registerGauges(metrics, s, store)
+	registerGauges(metrics, s)
 	return s, nil
 }
 
+// denied is how authz asks the gateway.
+func (s *server) denied(key *keyring.Key, endpoint openai.Endpoint, requestID string, start time.Time) *openai.Error {
+	return s.gateway.Denied(gateway.Call{RequestID: requestID, KeyID: key.ID, Endpoint: endpoint, Start: start}, key)
+}
+
 // registerGauges adds what is read at each scrape.
-func registerGauges(m *telemetry.Metrics, s *server, store *memstore.Store) {
+func registerGauges(m *telemetry.Metrics, s *server) {
 	m.Gauge("weir_keys", "Client keys in force.", func() float64 { return float64(s.keys.Status().Keys) })
 	m.Gauge("weir_keys_stale", "1 while the newest key files have a mistake and older ones are in force.", func() float64 {
 		if s.keys.Status().Err != nil {
@@ -98,7 +108,6 @@ func registerGauges(m *telemetry.Metrics, s *server, store *memstore.Store) {
 		return 0
 	})
 	m.Gauge("weir_exchanges_live", "Exchanges that have not ended.", func() float64 { return float64(s.gateway.Live()) })
-	m.Gauge("weir_leases_held", "Slots of concurrency limits that are taken.", func() float64 { return float64(store.Stats().Leases) })
 }
 
 // newGRPC returns a server for Envoy, each of whose open answers holds a stream.
@@ -171,6 +180,7 @@ func (s *server) run(ctx context.Context) error {
 	}
 	group.Go(func() error { return s.keys.Watch(ctx) })
 	group.Go(func() error { return s.gateway.RenewLeases(ctx) })
+	group.Go(func() error { return s.store.run(ctx) })
 	group.Go(func() error { return s.reloadOnHangup(ctx) })
 	return group.Wait()
 }
@@ -213,5 +223,6 @@ func (s *server) stop() error {
 		}
 	}
 	s.gateway.Drain(ctx)
+	s.store.close()
 	return errors.Join(append(errs, s.ledger.Close())...)
 }

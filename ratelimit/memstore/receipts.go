@@ -107,6 +107,15 @@ func (sh *shard) end(r *receipt, deadline time.Duration) {
 	sh.ended.push(r)
 }
 
+// bury leaves a tombstone of an exchange that is not known.
+func (sh *shard) bury(id ratelimit.ID, deadline time.Duration) {
+	r := sh.blank(id)
+	sh.stripOf(r)
+	r.open, r.deadline = false, deadline
+	sh.byID[id] = r
+	sh.ended.push(r)
+}
+
 // forget removes a receipt that is in no queue any more.
 func (sh *shard) forget(r *receipt) {
 	delete(sh.byID, r.id)

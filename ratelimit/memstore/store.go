@@ -79,11 +79,15 @@ func (s *Store) Settle(_ context.Context, id ratelimit.ID, actual []int64) error
 	return nil
 }
 
-// Cancel gives a reservation back; see ratelimit.Store.
+// Cancel gives a reservation back, or sees to it that it is not made; see
+// ratelimit.Store.
 func (s *Store) Cancel(_ context.Context, id ratelimit.ID) error {
 	sh, now := s.enter(id)
 	defer sh.mu.Unlock()
-	if r := sh.byID[id]; r != nil && r.open {
+	switch r := sh.byID[id]; {
+	case r == nil:
+		sh.bury(id, now+ratelimit.TombstoneTTL)
+	case r.open:
 		s.close(sh, r, now, func(int, int64) int64 { return 0 })
 	}
 	return nil

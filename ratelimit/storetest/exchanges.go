@@ -20,6 +20,7 @@ func exchanges() []scenario {
 		{"an unknown ID is a no-op", unknownID},
 		{"an unknown truth leaves the reservation", settleUnknownTruth},
 		{"cancel gives all back", cancelGivesBack},
+		{"an admit that its cancel overtook charges nothing", cancelOvertakes},
 		{"the client's end keeps nothing", endOnDeadContext},
 		{"not after the caller gave up", notAfter},
 		{"force admits beyond limits", force},
@@ -113,6 +114,18 @@ func cancelGivesBack(f *fixture) {
 	requests, slot := pair()
 	f.cancel(f.mustAdmit(requests, slot))
 	f.used(0, requests, slot)
+}
+
+func cancelOvertakes(f *fixture) {
+	requests, slot := pair()
+	id := f.id()
+	f.cancel(id)
+	f.clock.Advance(ratelimit.TombstoneTTL - time.Millisecond)
+	f.admitAs(id, ratelimit.AdmitOptions{}, requests, slot)
+	f.used(0, requests, slot)
+	f.clock.Advance(time.Millisecond)
+	f.admitAs(id, ratelimit.AdmitOptions{}, requests, slot)
+	f.used(1, requests, slot)
 }
 
 func endOnDeadContext(f *fixture) {

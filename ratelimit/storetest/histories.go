@@ -63,12 +63,13 @@ type machine struct {
 	model *model
 	done  map[string]int // how often what was done
 
-	places  []ratelimit.Charge // each limit in each scope, at no cost
-	seq     uint64
-	ids     []ratelimit.ID // that were admitted, newest last
-	charges map[ratelimit.ID][]ratelimit.Charge
-	refused []ratelimit.Charge // by the step before, for want of room
-	retry   time.Duration
+	places    []ratelimit.Charge // each limit in each scope, at no cost
+	calendars []int              // the places that have a calendar
+	seq       uint64
+	ids       []ratelimit.ID // that were admitted, newest last
+	charges   map[ratelimit.ID][]ratelimit.Charge
+	refused   []ratelimit.Charge // by the step before, for want of room
+	retry     time.Duration
 }
 
 // buildLimits makes limits that are often reached; two differ in Max alone.
@@ -86,6 +87,22 @@ func (m *machine) buildLimits() {
 	for _, l := range limits {
 		for _, scope := range []string{"", "key:a", "key:b"} {
 			m.places = append(m.places, ratelimit.Charge{Limit: l, Scope: scope})
+		}
+	}
+	for _, s := range []ratelimit.Spec{
+		{Name: "day", Unit: ratelimit.Requests, Max: 6, Calendar: ratelimit.Day, Location: zone("Europe/Berlin")},
+		{Name: "week", Unit: ratelimit.Tokens, Max: 3000, Calendar: ratelimit.Week, Location: zone("America/Havana")},
+		{Name: "month", Unit: ratelimit.OutputTokens, Max: 9000, Calendar: ratelimit.Month},
+		{Name: "fine", Unit: ratelimit.Tokens, Max: 900, Window: time.Minute, Precision: ratelimit.HighPrecision},
+		{Name: "trial", Unit: ratelimit.Requests, Max: 3, Window: time.Minute, Shadow: true},
+		{Name: "qps", Unit: ratelimit.Requests, Max: 2, Window: time.Second, Shadow: true}, // and in force as well
+		{Name: "slots", Unit: ratelimit.Concurrency, Max: 1, Shadow: true},
+	} {
+		m.places = append(m.places, ratelimit.Charge{Limit: spec(s), Scope: "key:a"})
+	}
+	for i, c := range m.places {
+		if c.Limit.Calendar != ratelimit.NoCalendar {
+			m.calendars = append(m.calendars, i)
 		}
 	}
 	m.charges = make(map[ratelimit.ID][]ratelimit.Charge)
@@ -121,11 +138,20 @@ func (m *machine) step() {
 }
 
 func (m *machine) advance() {
-	m.move(rapid.SampledFrom([]time.Duration{
+	const toNextPeriod = -1
+	by := rapid.SampledFrom([]time.Duration{
 		0, time.Millisecond, 97 * time.Millisecond, time.Second, time.Second, 4 * time.Second,
 		65 * time.Minute, 11 * time.Minute, time.Minute, 5 * time.Second, 10 * time.Second,
 		29 * time.Second, 30 * time.Second, 10 * time.Millisecond, 100 * time.Millisecond,
-	}).Draw(m.T, "by"))
+		toNextPeriod,
+	}).Draw(m.T, "by")
+	if by == toNextPeriod {
+		c := m.places[rapid.SampledFrom(m.calendars).Draw(m.T, "period of")]
+		by = m.model.ledger(c).nextPeriod(m.model.now) - m.model.now - rapid.SampledFrom([]time.Duration{
+			0, time.Millisecond, 3 * time.Second,
+		}).Draw(m.T, "before")
+	}
+	m.move(max(0, by))
 }
 
 func (m *machine) move(d time.Duration) {
@@ -312,7 +338,7 @@ func (m *machine) finish() {
 			m.Fatal(err)
 		}
 	}
-	m.move(time.Hour + 5*time.Minute)
+	m.move(32 * 24 * time.Hour) // longer than any period
 	m.compare()
 	for _, c := range m.places {
 		if used := m.model.state(c).Used; used != 0 {

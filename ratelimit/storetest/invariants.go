@@ -42,14 +42,28 @@ func checkState(s ratelimit.State, l *ratelimit.Limit) error {
 		return fmt.Errorf("limit %v: %d remaining with %d used", l, s.Remaining, s.Used)
 	case (s.Reset > 0) != (s.Remaining < l.Max):
 		return fmt.Errorf("limit %v: reset in %s with %d remaining", l, s.Reset, s.Remaining)
-	case s.Reset > max(time.Duration(l.Buckets()+1)*l.Step(), ratelimit.LeaseTTL):
+	case s.Reset > longest(l):
 		return fmt.Errorf("limit %v: reset in %s", l, s.Reset)
 	}
 	return nil
 }
 
+// longest is how long anything can count.
+func longest(l *ratelimit.Limit) time.Duration {
+	switch {
+	case l.Unit == ratelimit.Concurrency:
+		return ratelimit.LeaseTTL
+	case l.Calendar != ratelimit.NoCalendar:
+		return l.Window + time.Hour // of a clock put back
+	}
+	return time.Duration(l.Buckets()+1) * l.Step()
+}
+
 // checkNamed: the limit that a refusal names is one that fails.
 func checkNamed(d ratelimit.Decision, c ratelimit.Charge) error {
+	if c.Limit.Shadow {
+		return fmt.Errorf("limit %v: refused, though a shadow", c.Limit)
+	}
 	if d.TooLarge != (c.Cost > c.Limit.Max) {
 		return fmt.Errorf("limit %v: too large is %v for a cost of %d", c.Limit, d.TooLarge, c.Cost)
 	}
@@ -63,9 +77,12 @@ func checkNamed(d ratelimit.Decision, c ratelimit.Charge) error {
 // ends now is within the limit, debts and all.
 func (m *model) checkAdmission(charges []ratelimit.Charge) error {
 	for _, c := range charges {
+		if c.Limit.Shadow {
+			continue
+		}
 		l, sum := m.ledger(c), int64(0)
 		for _, e := range l.log {
-			if m.now-e.at <= c.Limit.Window {
+			if l.together(e.at, m.now) {
 				sum += e.amount
 			}
 		}
@@ -79,8 +96,16 @@ func (m *model) checkAdmission(charges []ratelimit.Charge) error {
 	return nil
 }
 
+// together tells whether two times are in one interval that the limit is for.
+func (l *ledger) together(earlier, later time.Duration) bool {
+	if l.limit.Calendar != ratelimit.NoCalendar {
+		return l.period(earlier) == l.period(later)
+	}
+	return later-earlier <= l.limit.Window
+}
+
 // checkCap: over the whole history, no interval as long as the window, both
-// ends included, was given more than limit, but for debt.
+// ends included, and no period was given more than limit, but for debt.
 func (l *ledger) checkCap(limit int64) error {
 	first, sum := 0, int64(0)
 	for _, e := range l.log {
@@ -88,7 +113,7 @@ func (l *ledger) checkCap(limit int64) error {
 			continue
 		}
 		sum += e.amount
-		for ; e.at-l.log[first].at > l.limit.Window; first++ {
+		for ; !l.together(l.log[first].at, e.at); first++ {
 			if !l.log[first].debt {
 				sum -= l.log[first].amount
 			}

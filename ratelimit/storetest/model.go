@@ -3,6 +3,8 @@ package storetest
 import (
 	"fmt"
 	"slices"
+	"sort"
+	"strings"
 	"time"
 
 	"github.com/weir-gateway/weir/ratelimit"
@@ -26,6 +28,7 @@ type account struct {
 // ledger is all that was ever charged to one account.
 type ledger struct {
 	limit  *ratelimit.Limit
+	zone   *time.Location
 	log    []*entry                       // in order of time
 	leases map[ratelimit.ID]time.Duration // expiry
 }
@@ -54,7 +57,12 @@ func newModel(now time.Time) *model {
 func (m *model) ledger(c ratelimit.Charge) *ledger {
 	key := account{c.Limit.ID(), c.Scope}
 	if m.accounts[key] == nil {
-		m.accounts[key] = &ledger{limit: c.Limit, leases: make(map[ratelimit.ID]time.Duration)}
+		l := &ledger{limit: c.Limit, leases: make(map[ratelimit.ID]time.Duration)}
+		if c.Limit.Calendar != ratelimit.NoCalendar {
+			_, name, _ := strings.Cut(c.Limit.ID().String(), "/"+c.Limit.Calendar.String()+"/")
+			l.zone = zone(name)
+		}
+		m.accounts[key] = l
 	}
 	return m.accounts[key]
 }
@@ -68,8 +76,11 @@ func (m *model) receipt(id ratelimit.ID) *receipt {
 }
 
 // counted tells whether an entry counts at a time: its bucket is among the B+1
-// newest.
+// newest, or it is of the same period.
 func (l *ledger) counted(e *entry, at time.Duration) bool {
+	if l.limit.Calendar != ratelimit.NoCalendar {
+		return l.period(e.at) == l.period(at)
+	}
 	return int64(at/l.limit.Step())-int64(e.at/l.limit.Step()) <= int64(l.limit.Buckets())
 }
 
@@ -101,8 +112,34 @@ func (l *ledger) changes(now time.Duration) []time.Duration {
 			times = append(times, (now/step+time.Duration(i)+1)*step)
 		}
 	}
+	if l.limit.Calendar != ratelimit.NoCalendar {
+		times = append(times, l.nextPeriod(now))
+	}
 	slices.Sort(times)
 	return times
+}
+
+// period names the calendar period of a time as a calendar on the wall does.
+func (l *ledger) period(at time.Duration) [2]int {
+	when := time.Unix(0, int64(at)).In(l.zone)
+	switch l.limit.Calendar {
+	case ratelimit.Day:
+		return [2]int{when.Year(), when.YearDay()}
+	case ratelimit.Week:
+		year, week := when.ISOWeek()
+		return [2]int{year, week}
+	default:
+		return [2]int{when.Year(), int(when.Month())}
+	}
+}
+
+// nextPeriod looks for the first moment of the next period.
+func (l *ledger) nextPeriod(now time.Duration) time.Duration {
+	this := l.period(now)
+	ahead := sort.Search(int(32*24*time.Hour/time.Second), func(seconds int) bool {
+		return l.period(now.Truncate(time.Second)+time.Duration(seconds)*time.Second) != this
+	})
+	return now.Truncate(time.Second) + time.Duration(ahead)*time.Second
 }
 
 // wait is the first time from now on when no more than most is used.
@@ -149,21 +186,38 @@ func (m *model) admit(id ratelimit.ID, charges []ratelimit.Charge, force bool) r
 func (m *model) decide(charges []ratelimit.Charge) ratelimit.Decision {
 	d := ratelimit.Decision{Admitted: true, Refused: -1}
 	for i, c := range charges {
-		if c.Cost > c.Limit.Max {
-			return ratelimit.Decision{Refused: i, TooLarge: true}
+		tooLarge := c.Cost > c.Limit.Max
+		if !tooLarge && m.ledger(c).wait(m.now, c.Limit.Max-c.Cost) == 0 {
+			continue
 		}
-		if wait := m.ledger(c).wait(m.now, c.Limit.Max-c.Cost); wait > d.RetryAfter {
-			d = ratelimit.Decision{Refused: i, RetryAfter: wait}
+		if c.Limit.Shadow {
+			d.Shadowed = append(d.Shadowed, i)
+			continue
 		}
+		m.refuse(&d, i, charges)
 	}
 	return d
+}
+
+// refuse has a charge that does not fit named, if it is to be.
+func (m *model) refuse(d *ratelimit.Decision, i int, charges []ratelimit.Charge) {
+	c := charges[i]
+	switch {
+	case d.TooLarge:
+	case c.Cost > c.Limit.Max:
+		*d = ratelimit.Decision{Refused: i, TooLarge: true, Shadowed: d.Shadowed}
+	default:
+		if wait := m.ledger(c).wait(m.now, c.Limit.Max-c.Cost); wait > d.RetryAfter {
+			*d = ratelimit.Decision{Refused: i, RetryAfter: wait, Shadowed: d.Shadowed}
+		}
+	}
 }
 
 func (m *model) charge(id ratelimit.ID, charges []ratelimit.Charge, force bool) {
 	r := &receipt{charges: charges, deadline: m.now + ratelimit.ReceiptTTL}
 	m.receipts[id] = r
 	for _, c := range charges {
-		l, e := m.ledger(c), &entry{at: m.now, amount: c.Cost, debt: force}
+		l, e := m.ledger(c), &entry{at: m.now, amount: c.Cost, debt: force || c.Limit.Shadow}
 		r.entries = append(r.entries, e)
 		if c.Limit.Unit == ratelimit.Concurrency {
 			l.leases[id] = m.now + ratelimit.LeaseTTL
@@ -195,9 +249,12 @@ func (m *model) end(id ratelimit.ID, actual []int64) {
 }
 
 func (m *model) cancel(id ratelimit.ID) {
-	if r := m.receipt(id); r != nil {
-		m.end(id, make([]int64, len(r.charges)))
+	r := m.receipt(id)
+	if r == nil {
+		m.receipts[id] = &receipt{ended: true, deadline: m.now + ratelimit.TombstoneTTL}
+		return
 	}
+	m.end(id, make([]int64, len(r.charges)))
 }
 
 func (m *model) renew(ids []ratelimit.ID) (lost []ratelimit.ID) {

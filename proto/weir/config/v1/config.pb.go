@@ -25,6 +25,62 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// OnStoreFailure is what a limit does while the store cannot be asked.
+type OnStoreFailure int32
+
+const (
+	OnStoreFailure_ON_STORE_FAILURE_UNSPECIFIED OnStoreFailure = 0
+	// Admit, and count when the store is back.
+	OnStoreFailure_open OnStoreFailure = 1
+	// Refuse with 503.
+	OnStoreFailure_closed OnStoreFailure = 2
+	// Count in memory, each replica its share.
+	OnStoreFailure_local OnStoreFailure = 3
+)
+
+// Enum value maps for OnStoreFailure.
+var (
+	OnStoreFailure_name = map[int32]string{
+		0: "ON_STORE_FAILURE_UNSPECIFIED",
+		1: "open",
+		2: "closed",
+		3: "local",
+	}
+	OnStoreFailure_value = map[string]int32{
+		"ON_STORE_FAILURE_UNSPECIFIED": 0,
+		"open":                         1,
+		"closed":                       2,
+		"local":                        3,
+	}
+)
+
+func (x OnStoreFailure) Enum() *OnStoreFailure {
+	p := new(OnStoreFailure)
+	*p = x
+	return p
+}
+
+func (x OnStoreFailure) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OnStoreFailure) Descriptor() protoreflect.EnumDescriptor {
+	return file_weir_config_v1_config_proto_enumTypes[0].Descriptor()
+}
+
+func (OnStoreFailure) Type() protoreflect.EnumType {
+	return &file_weir_config_v1_config_proto_enumTypes[0]
+}
+
+func (x OnStoreFailure) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OnStoreFailure.Descriptor instead.
+func (OnStoreFailure) EnumDescriptor() ([]byte, []int) {
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{0}
+}
+
 // Scope is what a limit counts for.
 type Scope int32
 
@@ -68,11 +124,11 @@ func (x Scope) String() string {
 }
 
 func (Scope) Descriptor() protoreflect.EnumDescriptor {
-	return file_weir_config_v1_config_proto_enumTypes[0].Descriptor()
+	return file_weir_config_v1_config_proto_enumTypes[1].Descriptor()
 }
 
 func (Scope) Type() protoreflect.EnumType {
-	return &file_weir_config_v1_config_proto_enumTypes[0]
+	return &file_weir_config_v1_config_proto_enumTypes[1]
 }
 
 func (x Scope) Number() protoreflect.EnumNumber {
@@ -81,7 +137,7 @@ func (x Scope) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Scope.Descriptor instead.
 func (Scope) EnumDescriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{0}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{1}
 }
 
 // Config is the whole of weir.yaml.
@@ -111,7 +167,9 @@ type Config struct {
 	// Usage ledger: one JSON line per decided request. Absent: not written.
 	Ledger *Ledger `protobuf:"bytes,10,opt,name=ledger,proto3" json:"ledger,omitempty"`
 	// Envoy itself.
-	Envoy         *Envoy `protobuf:"bytes,11,opt,name=envoy,proto3" json:"envoy,omitempty"`
+	Envoy *Envoy `protobuf:"bytes,11,opt,name=envoy,proto3" json:"envoy,omitempty"`
+	// Where limits are counted. Absent: in memory, for one replica.
+	Store         *Store `protobuf:"bytes,12,opt,name=store,proto3" json:"store,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -223,6 +281,124 @@ func (x *Config) GetEnvoy() *Envoy {
 	return nil
 }
 
+func (x *Config) GetStore() *Store {
+	if x != nil {
+		return x.Store
+	}
+	return nil
+}
+
+// Store is where limits are counted.
+type Store struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Shared by all replicas.
+	Redis         *Redis `protobuf:"bytes,1,opt,name=redis,proto3" json:"redis,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Store) Reset() {
+	*x = Store{}
+	mi := &file_weir_config_v1_config_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Store) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Store) ProtoMessage() {}
+
+func (x *Store) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_config_v1_config_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Store.ProtoReflect.Descriptor instead.
+func (*Store) Descriptor() ([]byte, []int) {
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Store) GetRedis() *Redis {
+	if x != nil {
+		return x.Redis
+	}
+	return nil
+}
+
+// Redis is a Redis or Valkey, 6.2 or later.
+type Redis struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// redis://[user:password@]host:port/db, rediss:// with TLS, unix:///path,
+	// sentinel://host:port,host:port/MASTER, or cluster://host:port,host:port.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// File that holds the password, instead of one in the URL.
+	PasswordFile string `protobuf:"bytes,2,opt,name=password_file,json=passwordFile,proto3" json:"password_file,omitempty"`
+	// CA bundle that the server's certificate must chain to. Default: the system's.
+	CaFile        string `protobuf:"bytes,3,opt,name=ca_file,json=caFile,proto3" json:"ca_file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Redis) Reset() {
+	*x = Redis{}
+	mi := &file_weir_config_v1_config_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Redis) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Redis) ProtoMessage() {}
+
+func (x *Redis) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_config_v1_config_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Redis.ProtoReflect.Descriptor instead.
+func (*Redis) Descriptor() ([]byte, []int) {
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Redis) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Redis) GetPasswordFile() string {
+	if x != nil {
+		return x.PasswordFile
+	}
+	return ""
+}
+
+func (x *Redis) GetCaFile() string {
+	if x != nil {
+		return x.CaFile
+	}
+	return ""
+}
+
 // Metrics is where Prometheus scrapes.
 type Metrics struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -234,7 +410,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[1]
+	mi := &file_weir_config_v1_config_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -246,7 +422,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[1]
+	mi := &file_weir_config_v1_config_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -259,7 +435,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{1}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Metrics) GetListen() string {
@@ -283,7 +459,7 @@ type Keys struct {
 
 func (x *Keys) Reset() {
 	*x = Keys{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[2]
+	mi := &file_weir_config_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -295,7 +471,7 @@ func (x *Keys) String() string {
 func (*Keys) ProtoMessage() {}
 
 func (x *Keys) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[2]
+	mi := &file_weir_config_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -308,7 +484,7 @@ func (x *Keys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Keys.ProtoReflect.Descriptor instead.
 func (*Keys) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Keys) GetFiles() []string {
@@ -346,7 +522,7 @@ type Upstream struct {
 
 func (x *Upstream) Reset() {
 	*x = Upstream{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[3]
+	mi := &file_weir_config_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -358,7 +534,7 @@ func (x *Upstream) String() string {
 func (*Upstream) ProtoMessage() {}
 
 func (x *Upstream) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[3]
+	mi := &file_weir_config_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -371,7 +547,7 @@ func (x *Upstream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upstream.ProtoReflect.Descriptor instead.
 func (*Upstream) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Upstream) GetName() string {
@@ -429,7 +605,7 @@ type Timeouts struct {
 
 func (x *Timeouts) Reset() {
 	*x = Timeouts{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[4]
+	mi := &file_weir_config_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -441,7 +617,7 @@ func (x *Timeouts) String() string {
 func (*Timeouts) ProtoMessage() {}
 
 func (x *Timeouts) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[4]
+	mi := &file_weir_config_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -454,7 +630,7 @@ func (x *Timeouts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeouts.ProtoReflect.Descriptor instead.
 func (*Timeouts) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Timeouts) GetConnect() string {
@@ -490,7 +666,7 @@ type Model struct {
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[5]
+	mi := &file_weir_config_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -502,7 +678,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[5]
+	mi := &file_weir_config_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -515,7 +691,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Model) GetName() string {
@@ -563,7 +739,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[6]
+	mi := &file_weir_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -575,7 +751,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[6]
+	mi := &file_weir_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -588,7 +764,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Plan) GetLimits() []*Limit {
@@ -598,6 +774,52 @@ func (x *Plan) GetLimits() []*Limit {
 	return nil
 }
 
+// When restricts whom a limit applies to.
+type When struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Keys of this plan only.
+	Plan          string `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *When) Reset() {
+	*x = When{}
+	mi := &file_weir_config_v1_config_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *When) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*When) ProtoMessage() {}
+
+func (x *When) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_config_v1_config_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use When.ProtoReflect.Descriptor instead.
+func (*When) Descriptor() ([]byte, []int) {
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *When) GetPlan() string {
+	if x != nil {
+		return x.Plan
+	}
+	return ""
+}
+
 // Limit is one rule with exactly one unit.
 type Limit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -605,7 +827,9 @@ type Limit struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// What it counts for, all combined; empty: the whole site.
 	Per []Scope `protobuf:"varint,2,rep,packed,name=per,proto3,enum=weir.config.v1.Scope" json:"per,omitempty"`
-	// Rates: an amount a window, as 20/s, 600/m, 5000/h or 100/10s. Windows slide.
+	// Rates: an amount a window. Windows in s, m and h slide, as in 20/s, 600/m,
+	// 5000/h or 100/10s; day, week (from Monday) and month are those of the
+	// calendar, in timezone.
 	Requests     string `protobuf:"bytes,3,opt,name=requests,proto3" json:"requests,omitempty"`
 	Tokens       string `protobuf:"bytes,4,opt,name=tokens,proto3" json:"tokens,omitempty"`
 	InputTokens  string `protobuf:"bytes,5,opt,name=input_tokens,json=inputTokens,proto3" json:"input_tokens,omitempty"`
@@ -614,14 +838,29 @@ type Limit struct {
 	Concurrency int64 `protobuf:"varint,7,opt,name=concurrency,proto3" json:"concurrency,omitempty"`
 	// Most that may come at once; the average stays at the rate. At least the
 	// rate's amount.
-	Burst         int64 `protobuf:"varint,8,opt,name=burst,proto3" json:"burst,omitempty"`
+	Burst int64 `protobuf:"varint,8,opt,name=burst,proto3" json:"burst,omitempty"`
+	// Time zone of a calendar window, such as Europe/Berlin. Default UTC.
+	Timezone string `protobuf:"bytes,9,opt,name=timezone,proto3" json:"timezone,omitempty"`
+	// What a limit on tokens charges before the call: max (default), the most
+	// that the answer may have; learned, what answers to this key and model have
+	// had so far; or fixed:N tokens of output.
+	Reserve string `protobuf:"bytes,10,opt,name=reserve,proto3" json:"reserve,omitempty"`
+	// What happens while the store cannot be asked. Default: local.
+	OnStoreFailure OnStoreFailure `protobuf:"varint,11,opt,name=on_store_failure,json=onStoreFailure,proto3,enum=weir.config.v1.OnStoreFailure" json:"on_store_failure,omitempty"`
+	// Count and report, but never refuse.
+	Shadow bool `protobuf:"varint,12,opt,name=shadow,proto3" json:"shadow,omitempty"`
+	// high: buckets of a 60th of the window instead of a 12th. Dearer, and a
+	// charge counts for less beyond its window.
+	Precision string `protobuf:"bytes,13,opt,name=precision,proto3" json:"precision,omitempty"`
+	// Whom it applies to. Absent: everyone.
+	When          *When `protobuf:"bytes,14,opt,name=when,proto3" json:"when,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[7]
+	mi := &file_weir_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -633,7 +872,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[7]
+	mi := &file_weir_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -646,7 +885,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Limit) GetName() string {
@@ -705,6 +944,48 @@ func (x *Limit) GetBurst() int64 {
 	return 0
 }
 
+func (x *Limit) GetTimezone() string {
+	if x != nil {
+		return x.Timezone
+	}
+	return ""
+}
+
+func (x *Limit) GetReserve() string {
+	if x != nil {
+		return x.Reserve
+	}
+	return ""
+}
+
+func (x *Limit) GetOnStoreFailure() OnStoreFailure {
+	if x != nil {
+		return x.OnStoreFailure
+	}
+	return OnStoreFailure_ON_STORE_FAILURE_UNSPECIFIED
+}
+
+func (x *Limit) GetShadow() bool {
+	if x != nil {
+		return x.Shadow
+	}
+	return false
+}
+
+func (x *Limit) GetPrecision() string {
+	if x != nil {
+		return x.Precision
+	}
+	return ""
+}
+
+func (x *Limit) GetWhen() *When {
+	if x != nil {
+		return x.When
+	}
+	return nil
+}
+
 // Ledger is the usage ledger.
 type Ledger struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -716,7 +997,7 @@ type Ledger struct {
 
 func (x *Ledger) Reset() {
 	*x = Ledger{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[8]
+	mi := &file_weir_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -728,7 +1009,7 @@ func (x *Ledger) String() string {
 func (*Ledger) ProtoMessage() {}
 
 func (x *Ledger) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[8]
+	mi := &file_weir_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -741,7 +1022,7 @@ func (x *Ledger) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ledger.ProtoReflect.Descriptor instead.
 func (*Ledger) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Ledger) GetFile() string {
@@ -764,7 +1045,7 @@ type Envoy struct {
 
 func (x *Envoy) Reset() {
 	*x = Envoy{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[9]
+	mi := &file_weir_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -776,7 +1057,7 @@ func (x *Envoy) String() string {
 func (*Envoy) ProtoMessage() {}
 
 func (x *Envoy) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[9]
+	mi := &file_weir_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -789,7 +1070,7 @@ func (x *Envoy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Envoy.ProtoReflect.Descriptor instead.
 func (*Envoy) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Envoy) GetConcurrency() uint32 {
@@ -816,7 +1097,7 @@ type KeyFile struct {
 
 func (x *KeyFile) Reset() {
 	*x = KeyFile{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[10]
+	mi := &file_weir_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -828,7 +1109,7 @@ func (x *KeyFile) String() string {
 func (*KeyFile) ProtoMessage() {}
 
 func (x *KeyFile) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[10]
+	mi := &file_weir_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -841,7 +1122,7 @@ func (x *KeyFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyFile.ProtoReflect.Descriptor instead.
 func (*KeyFile) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *KeyFile) GetKeys() []*Key {
@@ -882,7 +1163,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[11]
+	mi := &file_weir_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -894,7 +1175,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[11]
+	mi := &file_weir_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -907,7 +1188,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Key) GetId() string {
@@ -998,7 +1279,7 @@ var File_weir_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1bweir/config/v1/config.proto\x12\x0eweir.config.v1\x1a\x1bbuf/validate/validate.proto\"\xba\x05\n" +
+	"\x1bweir/config/v1/config.proto\x12\x0eweir.config.v1\x1a\x1bbuf/validate/validate.proto\"\xe7\x05\n" +
 	"\x06Config\x12l\n" +
 	"\x06listen\x18\x01 \x01(\tBT\xbaHQ\xba\x01K\n" +
 	"\x06listen\x12'must be host:port, such as 0.0.0.0:8080\x1a\x18this.isHostAndPort(true)\xd8\x01\x01R\x06listen\x12 \n" +
@@ -1012,11 +1293,19 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x06limits\x18\t \x03(\v2\x15.weir.config.v1.LimitR\x06limits\x12.\n" +
 	"\x06ledger\x18\n" +
 	" \x01(\v2\x16.weir.config.v1.LedgerR\x06ledger\x12+\n" +
-	"\x05envoy\x18\v \x01(\v2\x15.weir.config.v1.EnvoyR\x05envoy\x1aN\n" +
+	"\x05envoy\x18\v \x01(\v2\x15.weir.config.v1.EnvoyR\x05envoy\x12+\n" +
+	"\x05store\x18\f \x01(\v2\x15.weir.config.v1.StoreR\x05store\x1aN\n" +
 	"\n" +
 	"PlansEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12*\n" +
-	"\x05value\x18\x02 \x01(\v2\x14.weir.config.v1.PlanR\x05value:\x028\x01\"y\n" +
+	"\x05value\x18\x02 \x01(\v2\x14.weir.config.v1.PlanR\x05value:\x028\x01\"<\n" +
+	"\x05Store\x123\n" +
+	"\x05redis\x18\x01 \x01(\v2\x15.weir.config.v1.RedisB\x06\xbaH\x03\xc8\x01\x01R\x05redis\"\xd9\x02\n" +
+	"\x05Redis\x12\x91\x02\n" +
+	"\x03url\x18\x01 \x01(\tB\xfe\x01\xbaH\xfa\x01\xba\x01\xf3\x01\n" +
+	"\x05redis\x12\x9e\x01must be a URL such as redis://127.0.0.1:6379/0, rediss://…, unix:///run/redis.sock, sentinel://host:26379,host:26379/MASTER or cluster://host:6379,host:6379\x1aIthis == '' || this.matches('^(redis|rediss|unix|sentinel|cluster)://.+$')\xc8\x01\x01R\x03url\x12#\n" +
+	"\rpassword_file\x18\x02 \x01(\tR\fpasswordFile\x12\x17\n" +
+	"\aca_file\x18\x03 \x01(\tR\x06caFile\"y\n" +
 	"\aMetrics\x12n\n" +
 	"\x06listen\x18\x01 \x01(\tBV\xbaHS\xba\x01M\n" +
 	"\x06listen\x12)must be host:port, such as 127.0.0.1:9091\x1a\x18this.isHostAndPort(true)\xc8\x01\x01R\x06listen\"K\n" +
@@ -1049,24 +1338,39 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\n" +
 	"max_output\x18\x05 \x01(\x03B\f\xbaH\t\"\a\x18\x80\xc2\xd7/(\x00R\tmaxOutput\"5\n" +
 	"\x04Plan\x12-\n" +
-	"\x06limits\x18\x01 \x03(\v2\x15.weir.config.v1.LimitR\x06limits\"\xea\v\n" +
+	"\x06limits\x18\x01 \x03(\v2\x15.weir.config.v1.LimitR\x06limits\"%\n" +
+	"\x04When\x12\x1d\n" +
+	"\x04plan\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x04plan\"\xa5\x17\n" +
 	"\x05Limit\x12\xa4\x01\n" +
 	"\x04name\x18\x01 \x01(\tB\x8f\x01\xbaH\x8b\x01\xba\x01\x87\x01\n" +
 	"\x04name\x12Smust be 1 to 63 lower-case letters, digits, - or _, starting with a letter or digit\x1a*this.matches('^[a-z0-9][a-z0-9_-]{0,62}$')R\x04name\x12:\n" +
-	"\x03per\x18\x02 \x03(\x0e2\x15.weir.config.v1.ScopeB\x11\xbaH\x0e\x92\x01\v\x18\x01\"\a\x82\x01\x04\x10\x01 \x00R\x03per\x12\xc5\x01\n" +
-	"\brequests\x18\x03 \x01(\tB\xa8\x01\xbaH\xa4\x01\xba\x01\x9d\x01\n" +
-	"\x04rate\x12Wmust be a rate: an amount, a slash and a window, such as 20/s, 600/m, 5000/h or 100/10s\x1a<this.matches('^[1-9][0-9]{0,14}/([1-9][0-9]{0,5})?(s|m|h)$')\xd8\x01\x01R\brequests\x12\xcb\x01\n" +
-	"\x06tokens\x18\x04 \x01(\tB\xb2\x01\xbaH\xae\x01\xba\x01\xa7\x01\n" +
-	"\x04rate\x12amust be a rate: an amount, a slash and a window, such as 1000/s, 100000/m, 5000000/h or 20000/10s\x1a<this.matches('^[1-9][0-9]{0,14}/([1-9][0-9]{0,5})?(s|m|h)$')\xd8\x01\x01R\x06tokens\x12\xd6\x01\n" +
-	"\finput_tokens\x18\x05 \x01(\tB\xb2\x01\xbaH\xae\x01\xba\x01\xa7\x01\n" +
-	"\x04rate\x12amust be a rate: an amount, a slash and a window, such as 1000/s, 100000/m, 5000000/h or 20000/10s\x1a<this.matches('^[1-9][0-9]{0,14}/([1-9][0-9]{0,5})?(s|m|h)$')\xd8\x01\x01R\vinputTokens\x12\xd8\x01\n" +
-	"\routput_tokens\x18\x06 \x01(\tB\xb2\x01\xbaH\xae\x01\xba\x01\xa7\x01\n" +
-	"\x04rate\x12amust be a rate: an amount, a slash and a window, such as 1000/s, 100000/m, 5000000/h or 20000/10s\x1a<this.matches('^[1-9][0-9]{0,14}/([1-9][0-9]{0,5})?(s|m|h)$')\xd8\x01\x01R\foutputTokens\x12.\n" +
+	"\x03per\x18\x02 \x03(\x0e2\x15.weir.config.v1.ScopeB\x11\xbaH\x0e\x92\x01\v\x18\x01\"\a\x82\x01\x04\x10\x01 \x00R\x03per\x12\xe0\x01\n" +
+	"\brequests\x18\x03 \x01(\tB\xc3\x01\xbaH\xbf\x01\xba\x01\xb8\x01\n" +
+	"\x04rate\x12amust be a rate: an amount, a slash and a window, such as 20/s, 600/m, 5000/h, 100/10s or 2000/day\x1aMthis.matches('^[1-9][0-9]{0,14}/(([1-9][0-9]{0,5})?(s|m|h)|day|week|month)$')\xd8\x01\x01R\brequests\x12\xe9\x01\n" +
+	"\x06tokens\x18\x04 \x01(\tB\xd0\x01\xbaH\xcc\x01\xba\x01\xc5\x01\n" +
+	"\x04rate\x12nmust be a rate: an amount, a slash and a window, such as 1000/s, 100000/m, 5000000/h, 20000/10s or 9000000/day\x1aMthis.matches('^[1-9][0-9]{0,14}/(([1-9][0-9]{0,5})?(s|m|h)|day|week|month)$')\xd8\x01\x01R\x06tokens\x12\xf4\x01\n" +
+	"\finput_tokens\x18\x05 \x01(\tB\xd0\x01\xbaH\xcc\x01\xba\x01\xc5\x01\n" +
+	"\x04rate\x12nmust be a rate: an amount, a slash and a window, such as 1000/s, 100000/m, 5000000/h, 20000/10s or 9000000/day\x1aMthis.matches('^[1-9][0-9]{0,14}/(([1-9][0-9]{0,5})?(s|m|h)|day|week|month)$')\xd8\x01\x01R\vinputTokens\x12\xf6\x01\n" +
+	"\routput_tokens\x18\x06 \x01(\tB\xd0\x01\xbaH\xcc\x01\xba\x01\xc5\x01\n" +
+	"\x04rate\x12nmust be a rate: an amount, a slash and a window, such as 1000/s, 100000/m, 5000000/h, 20000/10s or 9000000/day\x1aMthis.matches('^[1-9][0-9]{0,14}/(([1-9][0-9]{0,5})?(s|m|h)|day|week|month)$')\xd8\x01\x01R\foutputTokens\x12.\n" +
 	"\vconcurrency\x18\a \x01(\x03B\f\xbaH\t\"\a\x18\x80\xad\xe2\x04(\x00R\vconcurrency\x12&\n" +
-	"\x05burst\x18\b \x01(\x03B\x10\xbaH\r\"\v\x18\x80\x80\x9a\xa6\xea\xaf\xe3\x01(\x00R\x05burst:\xdb\x02\xbaH\xd7\x02\x1a\xeb\x01\n" +
+	"\x05burst\x18\b \x01(\x03B\x10\xbaH\r\"\v\x18\x80\x80\x9a\xa6\xea\xaf\xe3\x01(\x00R\x05burst\x12#\n" +
+	"\btimezone\x18\t \x01(\tB\a\xbaH\x04r\x02\x18@R\btimezone\x12\xb2\x01\n" +
+	"\areserve\x18\n" +
+	" \x01(\tB\x97\x01\xbaH\x93\x01\xba\x01\x8c\x01\n" +
+	"\areserve\x12Jmust be max, learned or fixed:N with a number of tokens, such as fixed:500\x1a5this.matches('^(max|learned|fixed:[1-9][0-9]{0,8})$')\xd8\x01\x01R\areserve\x12R\n" +
+	"\x10on_store_failure\x18\v \x01(\x0e2\x1e.weir.config.v1.OnStoreFailureB\b\xbaH\x05\x82\x01\x02\x10\x01R\x0eonStoreFailure\x12\x16\n" +
+	"\x06shadow\x18\f \x01(\bR\x06shadow\x12]\n" +
+	"\tprecision\x18\r \x01(\tB?\xbaH<\xba\x016\n" +
+	"\tprecision\x12\x19must be high, or left out\x1a\x0ethis == 'high'\xd8\x01\x01R\tprecision\x12(\n" +
+	"\x04when\x18\x0e \x01(\v2\x14.weir.config.v1.WhenR\x04when:\xd2\t\xbaH\xce\t\x1a\xeb\x01\n" +
 	"\n" +
 	"limit.unit\x12Oneeds exactly one of requests, tokens, input_tokens, output_tokens, concurrency\x1a\x8b\x01[this.requests != '', this.tokens != '', this.input_tokens != '', this.output_tokens != '', this.concurrency != 0].filter(x, x).size() == 1\x1ag\n" +
-	"\vlimit.burst\x12.burst goes with a rate, such as requests: 20/s\x1a(this.burst == 0 || this.concurrency == 0\"%\n" +
+	"\vlimit.burst\x12.burst goes with a rate, such as requests: 20/s\x1a(this.burst == 0 || this.concurrency == 0\x1a\xea\x01\n" +
+	"\x14limit.calendar_burst\x12.burst goes with a sliding window, in s, m or h\x1a\xa1\x01this.burst == 0 || ![this.requests, this.tokens, this.input_tokens, this.output_tokens].exists(r, r.endsWith('day') || r.endsWith('week') || r.endsWith('month'))\x1a\xfa\x01\n" +
+	"\x0elimit.timezone\x12Atimezone goes with a calendar window, such as tokens: 1000000/day\x1a\xa4\x01this.timezone == '' || [this.requests, this.tokens, this.input_tokens, this.output_tokens].exists(r, r.endsWith('day') || r.endsWith('week') || r.endsWith('month'))\x1a\x7f\n" +
+	"\rlimit.reserve\x12)reserve goes with tokens or output_tokens\x1aCthis.reserve == '' || this.tokens != '' || this.output_tokens != ''\x1a\x89\x02\n" +
+	"\x0flimit.precision\x122precision goes with a sliding window, in s, m or h\x1a\xc1\x01this.precision == '' || (this.concurrency == 0 && ![this.requests, this.tokens, this.input_tokens, this.output_tokens].exists(r, r.endsWith('day') || r.endsWith('week') || r.endsWith('month')))\"%\n" +
 	"\x06Ledger\x12\x1b\n" +
 	"\x04file\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x04file\"l\n" +
 	"\x05Envoy\x12*\n" +
@@ -1096,7 +1400,13 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\n" +
 	"key.secret\x12?needs exactly one of hash and secret; weir keys new prints both\x1a((this.hash != '') != (this.secret != '')B\n" +
 	"\n" +
-	"\b_enabled*P\n" +
+	"\b_enabled*S\n" +
+	"\x0eOnStoreFailure\x12 \n" +
+	"\x1cON_STORE_FAILURE_UNSPECIFIED\x10\x00\x12\b\n" +
+	"\x04open\x10\x01\x12\n" +
+	"\n" +
+	"\x06closed\x10\x02\x12\t\n" +
+	"\x05local\x10\x03*P\n" +
 	"\x05Scope\x12\x15\n" +
 	"\x11SCOPE_UNSPECIFIED\x10\x00\x12\a\n" +
 	"\x03key\x10\x01\x12\b\n" +
@@ -1117,44 +1427,52 @@ func file_weir_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_weir_config_v1_config_proto_rawDescData
 }
 
-var file_weir_config_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_weir_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_weir_config_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_weir_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_weir_config_v1_config_proto_goTypes = []any{
-	(Scope)(0),       // 0: weir.config.v1.Scope
-	(*Config)(nil),   // 1: weir.config.v1.Config
-	(*Metrics)(nil),  // 2: weir.config.v1.Metrics
-	(*Keys)(nil),     // 3: weir.config.v1.Keys
-	(*Upstream)(nil), // 4: weir.config.v1.Upstream
-	(*Timeouts)(nil), // 5: weir.config.v1.Timeouts
-	(*Model)(nil),    // 6: weir.config.v1.Model
-	(*Plan)(nil),     // 7: weir.config.v1.Plan
-	(*Limit)(nil),    // 8: weir.config.v1.Limit
-	(*Ledger)(nil),   // 9: weir.config.v1.Ledger
-	(*Envoy)(nil),    // 10: weir.config.v1.Envoy
-	(*KeyFile)(nil),  // 11: weir.config.v1.KeyFile
-	(*Key)(nil),      // 12: weir.config.v1.Key
-	nil,              // 13: weir.config.v1.Config.PlansEntry
+	(OnStoreFailure)(0), // 0: weir.config.v1.OnStoreFailure
+	(Scope)(0),          // 1: weir.config.v1.Scope
+	(*Config)(nil),      // 2: weir.config.v1.Config
+	(*Store)(nil),       // 3: weir.config.v1.Store
+	(*Redis)(nil),       // 4: weir.config.v1.Redis
+	(*Metrics)(nil),     // 5: weir.config.v1.Metrics
+	(*Keys)(nil),        // 6: weir.config.v1.Keys
+	(*Upstream)(nil),    // 7: weir.config.v1.Upstream
+	(*Timeouts)(nil),    // 8: weir.config.v1.Timeouts
+	(*Model)(nil),       // 9: weir.config.v1.Model
+	(*Plan)(nil),        // 10: weir.config.v1.Plan
+	(*When)(nil),        // 11: weir.config.v1.When
+	(*Limit)(nil),       // 12: weir.config.v1.Limit
+	(*Ledger)(nil),      // 13: weir.config.v1.Ledger
+	(*Envoy)(nil),       // 14: weir.config.v1.Envoy
+	(*KeyFile)(nil),     // 15: weir.config.v1.KeyFile
+	(*Key)(nil),         // 16: weir.config.v1.Key
+	nil,                 // 17: weir.config.v1.Config.PlansEntry
 }
 var file_weir_config_v1_config_proto_depIdxs = []int32{
-	2,  // 0: weir.config.v1.Config.metrics:type_name -> weir.config.v1.Metrics
-	3,  // 1: weir.config.v1.Config.keys:type_name -> weir.config.v1.Keys
-	4,  // 2: weir.config.v1.Config.upstreams:type_name -> weir.config.v1.Upstream
-	6,  // 3: weir.config.v1.Config.models:type_name -> weir.config.v1.Model
-	13, // 4: weir.config.v1.Config.plans:type_name -> weir.config.v1.Config.PlansEntry
-	8,  // 5: weir.config.v1.Config.limits:type_name -> weir.config.v1.Limit
-	9,  // 6: weir.config.v1.Config.ledger:type_name -> weir.config.v1.Ledger
-	10, // 7: weir.config.v1.Config.envoy:type_name -> weir.config.v1.Envoy
-	5,  // 8: weir.config.v1.Upstream.timeouts:type_name -> weir.config.v1.Timeouts
-	8,  // 9: weir.config.v1.Plan.limits:type_name -> weir.config.v1.Limit
-	0,  // 10: weir.config.v1.Limit.per:type_name -> weir.config.v1.Scope
-	12, // 11: weir.config.v1.KeyFile.keys:type_name -> weir.config.v1.Key
-	8,  // 12: weir.config.v1.Key.limits:type_name -> weir.config.v1.Limit
-	7,  // 13: weir.config.v1.Config.PlansEntry.value:type_name -> weir.config.v1.Plan
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	5,  // 0: weir.config.v1.Config.metrics:type_name -> weir.config.v1.Metrics
+	6,  // 1: weir.config.v1.Config.keys:type_name -> weir.config.v1.Keys
+	7,  // 2: weir.config.v1.Config.upstreams:type_name -> weir.config.v1.Upstream
+	9,  // 3: weir.config.v1.Config.models:type_name -> weir.config.v1.Model
+	17, // 4: weir.config.v1.Config.plans:type_name -> weir.config.v1.Config.PlansEntry
+	12, // 5: weir.config.v1.Config.limits:type_name -> weir.config.v1.Limit
+	13, // 6: weir.config.v1.Config.ledger:type_name -> weir.config.v1.Ledger
+	14, // 7: weir.config.v1.Config.envoy:type_name -> weir.config.v1.Envoy
+	3,  // 8: weir.config.v1.Config.store:type_name -> weir.config.v1.Store
+	4,  // 9: weir.config.v1.Store.redis:type_name -> weir.config.v1.Redis
+	8,  // 10: weir.config.v1.Upstream.timeouts:type_name -> weir.config.v1.Timeouts
+	12, // 11: weir.config.v1.Plan.limits:type_name -> weir.config.v1.Limit
+	1,  // 12: weir.config.v1.Limit.per:type_name -> weir.config.v1.Scope
+	0,  // 13: weir.config.v1.Limit.on_store_failure:type_name -> weir.config.v1.OnStoreFailure
+	11, // 14: weir.config.v1.Limit.when:type_name -> weir.config.v1.When
+	16, // 15: weir.config.v1.KeyFile.keys:type_name -> weir.config.v1.Key
+	12, // 16: weir.config.v1.Key.limits:type_name -> weir.config.v1.Limit
+	10, // 17: weir.config.v1.Config.PlansEntry.value:type_name -> weir.config.v1.Plan
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_weir_config_v1_config_proto_init() }
@@ -1162,14 +1480,14 @@ func file_weir_config_v1_config_proto_init() {
 	if File_weir_config_v1_config_proto != nil {
 		return
 	}
-	file_weir_config_v1_config_proto_msgTypes[11].OneofWrappers = []any{}
+	file_weir_config_v1_config_proto_msgTypes[14].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_config_v1_config_proto_rawDesc), len(file_weir_config_v1_config_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   13,
+			NumEnums:      2,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

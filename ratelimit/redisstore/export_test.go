@@ -1,0 +1,25 @@
+package redisstore
+
+import (
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// NewVirtual makes a store for which clock is the server's. Keys live for a
+// minute longer, since the real clock goes on meanwhile.
+func NewVirtual(opts Options, clock func() time.Time) (*Store, error) {
+	opts.setDefaults()
+	opts.virtual = clock
+	opts.lives.slack = time.Minute
+	return New(opts)
+}
+
+// NewShortLived makes a store whose leases, receipts and tombstones end early.
+func NewShortLived(opts Options, lease, receipt, tombstone, slack time.Duration) (*Store, error) {
+	opts.lives = lives{lease, receipt, tombstone, slack}
+	return New(opts)
+}
+
+// Client is the client of the store.
+func (s *Store) Client() redis.UniversalClient { return s.client }
