@@ -297,3 +297,9 @@ func (r *rig) eventually(what string, holds func() bool) {
 		}
 	}
 }
+
+// readAll reads the rest of an answer.
+func readAll(resp *http.Response) (string, error) {
+	text, err := io.ReadAll(resp.Body)
+	return string(text), err
+}

@@ -53,7 +53,7 @@ func redisStore(cfg *config.Redis, instance uint64, metrics *telemetry.Metrics, 
 	if err != nil {
 		return nil, err
 	}
-	redis, err := redisstore.New(redisstore.Options{URL: cfg.URL.Reveal(), Password: password, CAFile: cfg.CAFile})
+	redis, err := redisstore.New(redisstore.Options{URL: cfg.URL.Reveal(), Password: password, CAFile: cfg.CAFile, Timeout: 2 * time.Second})
 	if err != nil {
 		return nil, fmt.Errorf("store.redis: %w", err)
 	}

@@ -15,11 +15,12 @@ const (
 type breaker struct {
 	mu       sync.Mutex
 	open     bool
-	since    time.Time // of the present state
-	row      int       // failures in a row
-	begin    time.Time // of the sample
-	calls    int       // in the sample
-	failures int       // in the sample
+	opened   chan struct{} // closed when it opens
+	since    time.Time     // of the present state
+	row      int           // failures in a row
+	begin    time.Time     // of the sample
+	calls    int           // in the sample
+	failures int           // in the sample
 }
 
 // allows tells whether calls are made at all.
@@ -27,6 +28,13 @@ func (b *breaker) allows() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return !b.open
+}
+
+// whenOpen is closed when the breaker opens, so that nobody waits any longer.
+func (b *breaker) whenOpen() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.opened
 }
 
 // note counts a call, and tells whether it opened the breaker.
@@ -50,6 +58,7 @@ func (b *breaker) note(now time.Time, ok bool) (opened bool) {
 		return false
 	}
 	b.open, b.since = true, now
+	close(b.opened)
 	return true
 }
 
@@ -57,6 +66,9 @@ func (b *breaker) note(now time.Time, ok bool) (opened bool) {
 func (b *breaker) close(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.open {
+		b.opened = make(chan struct{})
+	}
 	b.open, b.since, b.row = false, now, 0
 	b.begin, b.calls, b.failures = now, 0, 0
 }

@@ -8,10 +8,12 @@ import (
 
 const (
 	// patience bounds a call of a store that is not silent, but slow.
-	patience = 500 * time.Millisecond
-	// starved is how late a timer is when this process has too little of the
-	// processor: then it is not the store that is slow.
-	starved = 3 * time.Millisecond
+	patience = 2 * time.Second
+	// looks is how often a call that waits looks around within the timeout.
+	looks = 5
+	// starved is how late a look is when this process has too little of the
+	// processor.
+	starved = 2 * time.Millisecond
 )
 
 // errSilent is how a call fails that the store did not answer in time.
@@ -41,25 +43,61 @@ func call[T any](ctx context.Context, s *Store, op string, f func(context.Contex
 		v, err := f(ctx)
 		done <- outcome{v, err}
 	}()
-	timer := time.NewTimer(s.timeout)
-	defer timer.Stop()
-	due := time.Now().Add(s.timeout)
+	opened := s.breaker.whenOpen()
+	w := s.newWait()
+	defer w.timer.Stop()
 	for {
 		select {
 		case o := <-done:
 			s.note(op, o.err)
 			return o.value, o.err
-		case now := <-timer.C:
-			if ctx.Err() == nil && (now.Sub(due) > starved || s.talks(now)) {
-				timer.Reset(s.timeout)
-				due = time.Now().Add(s.timeout)
+		case <-w.timer.C:
+			if len(done) > 0 || ctx.Err() == nil && w.goOn() {
 				continue
 			}
 			s.note(op, errSilent)
-			var none T
-			return none, errSilent
+		case <-opened: // others have found out
 		}
+		var none T
+		return none, errSilent
 	}
+}
+
+// wait is how long a call waits for a store that says nothing. A machine without a
+// processor to spare is no sign that the store is away, and to decide without it
+// then would be to forget the limits just when they matter: such a silence is
+// excused.
+type wait struct {
+	s       *Store
+	timer   *time.Timer
+	due     time.Time
+	looks   int // within this silence
+	excuses int // among them
+}
+
+func (s *Store) newWait() *wait {
+	step := s.timeout / looks
+	return &wait{s: s, timer: time.NewTimer(step), due: time.Now().Add(step)}
+}
+
+// goOn looks around when the timer has fired, and tells whether to wait on; if so
+// it sets the timer again.
+func (w *wait) goOn() bool {
+	now := time.Now()
+	w.looks++
+	if now.Sub(w.due) > starved || w.s.busy() {
+		w.excuses++
+	}
+	if w.looks >= looks {
+		if 2*w.excuses < w.looks && !w.s.talks(now) {
+			return false
+		}
+		w.looks, w.excuses = 0, 0
+	}
+	step := w.s.timeout / looks
+	w.timer.Reset(step)
+	w.due = now.Add(step)
+	return true
 }
 
 // talks tells whether the store has answered anybody within the timeout.

@@ -72,6 +72,7 @@ type Store struct {
 	timeout    time.Duration
 	probeEvery time.Duration
 	presence   *presence
+	busy       func() bool
 	events     Events
 
 	breaker breaker
@@ -84,11 +85,12 @@ type Store struct {
 // New returns a Store.
 func New(opts Options) *Store {
 	s := &Store{
-		store: opts.Store, presence: newPresence(opts.Instance), events: opts.Events,
+		store: opts.Store, presence: newPresence(opts.Instance), busy: busy, events: opts.Events,
 		timeout:    cmp.Or(opts.Timeout, 25*time.Millisecond),
 		probeEvery: cmp.Or(opts.ProbeEvery, 250*time.Millisecond),
 		local:      memstore.New(memstore.Options{}),
 	}
+	s.breaker.opened = make(chan struct{})
 	s.debts = debts{most: cmp.Or(opts.MaxDebts, 10_000), byID: map[ratelimit.ID]*debt{}}
 	s.debts.dropped = func(n int) {
 		if opts.Events.Dropped != nil {

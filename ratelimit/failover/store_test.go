@@ -152,7 +152,7 @@ func TestPolicies(t *testing.T) {
 				if got := store.used(t, c); got != 0 {
 					t.Errorf("fault %d, policy %d: after all were cancelled the store counts %d", f, tt.policy, got)
 				}
-				time.Sleep(time.Second) // calls that were given up
+				time.Sleep(time.Minute) // calls that were given up
 			})
 		}
 	}
@@ -163,6 +163,7 @@ func TestLatency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFlaky()
 		s := New(Options{Store: store})
+		s.busy = func() bool { return false }
 		c := ratelimit.Charge{Limit: limit(t, "l", ratelimit.Requests, 100, time.Hour), Cost: 1}
 		store.set(stalls)
 		for i := range 20 {
@@ -178,7 +179,25 @@ func TestLatency(t *testing.T) {
 		if n := store.calls.Load(); n != inARow {
 			t.Errorf("the store was called %d times, want %d", n, inARow)
 		}
-		time.Sleep(time.Second) // calls that were given up
+		time.Sleep(time.Minute) // calls that were given up
+	})
+}
+
+// TestBusyMachine does not take a machine without processors to spare for a store
+// that is away.
+func TestBusyMachine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newFlaky()
+		s := New(Options{Store: store})
+		s.busy = func() bool { return true }
+		c := ratelimit.Charge{Limit: limit(t, "l", ratelimit.Requests, 100, time.Hour), Cost: 1}
+		store.set(stalls)
+		begin := time.Now()
+		_, mode, err := s.Admit(t.Context(), nextID(), []ratelimit.Charge{c}, []Policy{Local}, ratelimit.AdmitOptions{})
+		if took := time.Since(begin); err != nil || mode != Alone || took != patience {
+			t.Errorf("mode %v, error %v after %v, want patience of %v", mode, err, took, patience)
+		}
+		time.Sleep(time.Minute) // calls that were given up
 	})
 }
 
@@ -300,7 +319,7 @@ func TestNothingIsLostOrDoubled(t *testing.T) {
 			for _, id := range live {
 				end(id)
 			}
-			time.Sleep(5 * time.Second)
+			time.Sleep(time.Minute)
 			if st := s.Status(); st.Away || st.Debts != 0 {
 				t.Errorf("round %d: %+v", round, st)
 			}

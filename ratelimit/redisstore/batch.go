@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -37,6 +38,8 @@ type batcher struct {
 	timeout time.Duration // of a round trip
 	most    int           // round trips at a time
 	room    int           // calls that may wait
+
+	replied atomic.Int64 // when a reply came last, in ns since the Unix epoch
 
 	mu      sync.Mutex
 	waiting []*call
@@ -178,6 +181,9 @@ func (b *batcher) pipeline(ctx context.Context, calls []*call, teach bool) {
 	for i, c := range calls {
 		c.began, c.arrived = began, arrived
 		c.reply, c.err = cmds[i].Int64Slice()
+		if c.err == nil {
+			b.replied.Store(arrived.UnixNano())
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/weir-gateway/weir/ratelimit"
 )
@@ -49,9 +50,13 @@ type scripts struct {
 }
 
 func newScripts(l lives) scripts {
-	constants := fmt.Sprintf("local TICK, SLACK, MAX = %d, %d, %d\nlocal LEASE, RECEIPT, TOMBSTONE = %d, %d, %d\n",
+	ms := func(d time.Duration) int64 { return (d + l.slack).Milliseconds() }
+	constants := fmt.Sprintf("local TICK, SLACK, MAX = %d, %d, %d\n"+
+		"local LEASE, RECEIPT, TOMBSTONE = %d, %d, %d\n"+
+		"local LEASE_MS, RECEIPT_MS, TOMBSTONE_MS = '%d', '%d', '%d'\n",
 		tick, l.slack.Milliseconds(), int64(ratelimit.MaxAmount),
-		l.lease.Microseconds(), l.receipt.Microseconds(), l.tombstone.Microseconds())
+		l.lease.Microseconds(), l.receipt.Microseconds(), l.tombstone.Microseconds(),
+		ms(l.lease), ms(l.receipt), ms(l.tombstone))
 	make := func(name string, parts ...string) *script {
 		text := constants + strings.Join(parts, "\n")
 		sum := sha1.Sum([]byte(text)) //nolint:gosec // as above

@@ -56,6 +56,9 @@ func New(opts Options) (*Store, error) {
 	}, nil
 }
 
+// LastReply is when Redis answered a call last; before the first, the Unix epoch.
+func (s *Store) LastReply() time.Time { return time.Unix(0, s.batcher.replied.Load()) }
+
 // Close waits for the calls that were sent, and closes the connections. Calls
 // that come later fail with ratelimit.ErrUnavailable.
 func (s *Store) Close() error {

@@ -8,9 +8,8 @@
 -- late, 4 the clocks of client and server are too far apart for the periods.
 
 local got = call('MGET', KEYS[1], KEYS[2])
-local t = tell(KEYS[2], got[2], ARGV[1])
-local windows, leases = read(ARGV, 5, KEYS, 3, t)
-local now = t.now
+local told, last, skew, till = tell(KEYS[2], got[2], ARGV[1])
+local windows, leases, now = read(ARGV, 5, KEYS, 3, told)
 
 local known = got[1] and match(got[1], '^%l (%d+)') + 0 > now
 if not known and ARGV[2] ~= '' and now > ARGV[2] + 0 then
@@ -18,22 +17,20 @@ if not known and ARGV[2] ~= '' and now > ARGV[2] + 0 then
 end
 local decide = not known and ARGV[3] == '0'
 
-local refused, longest, code, shadowed = 0, 0, 1, {}
+local code, refused, longest, shadowed = 1, 0, 0, nil
+
+-- Notes that a charge does not fit for so long, or never, if that is 0.
 local function refuse(index, shadow, pause)
   if shadow then
-    shadowed[#shadowed + 1] = index
+    shadowed = shadowed or {}
+    shadowed[#shadowed + 1] = index - 1
   elseif pause == 0 then
     if code ~= 2 or index < refused then
-      refused, longest, code = index, 0, 2
+      code, refused, longest = 2, index, 0
     end
   elseif code ~= 2 and (pause > longest or pause == longest and index < refused) then
-    refused, longest, code = index, pause, 0
+    code, refused, longest = 0, index, pause
   end
-end
-
-local function pause(key, excess)
-  local next = call('ZRANGEBYSCORE', key, format('%d', now + 1), '+inf', 'WITHSCORES', 'LIMIT', excess, 1)
-  return next[2] - now
 end
 
 for i = 1, #windows do
@@ -41,52 +38,60 @@ for i = 1, #windows do
   if not roll(w, now) then
     return {4, now}
   end
-  if not decide then
-  elseif w.cost > w.limit then
-    refuse(w.index, w.shadow, 0)
-  elseif w.cost > w.limit - w.sum then
-    refuse(w.index, w.shadow, wait(w, now))
+  if decide and w.cost > w.limit - w.sum then
+    made = made or older()
+    refuse(w.index, w.shadow, w.cost > w.limit and 0 or made.wait(w, now))
   end
 end
+local after = leases[1] and format('%d', now + 1)
 for i = 1, #leases do
   local l = leases[i]
-  l.live = call('ZCOUNT', l.key, format('%d', now + 1), '+inf')
+  l.live = call('ZCOUNT', l.key, after, '+inf')
   if decide and l.live >= l.limit then
-    refuse(l.index, l.shadow, pause(l.key, l.live - l.limit))
+    local next = call('ZRANGEBYSCORE', l.key, after, '+inf', 'WITHSCORES', 'LIMIT', l.live - l.limit, 1)
+    refuse(l.index, l.shadow, next[2] - now)
   end
 end
 
-local granted = code == 1 and not known
-if granted then
-  call('SET', KEYS[1], format('o %d %d %d\n', now + RECEIPT, now, #KEYS - 2) .. concat(KEYS, '\n', 3) .. '\n'
-    .. concat(ARGV, '\n', 5), 'PX', format('%d', RECEIPT / 1000 + SLACK))
+if code == 1 and not known then
+  call('SET', KEYS[1], format('o %d %d %d\n', now + RECEIPT, now, #KEYS - 2) .. table.concat(KEYS, '\n', 3) .. '\n'
+    .. table.concat(ARGV, '\n', 5), 'PX', RECEIPT_MS)
   for i = 1, #windows do
     charge(windows[i], windows[i].cost)
   end
   local lasts = save(windows, now)
+  local expires = leases[1] and format('%d', now + LEASE)
   for i = 1, #leases do
     local l = leases[i]
+    call('ZADD', l.key, expires, ARGV[4])
+    call('PEXPIRE', l.key, LEASE_MS)
+    l.live, l.last = l.live + 1, LEASE
     if floor(now / 1000) % 16 == 0 then
       call('ZREMRANGEBYSCORE', l.key, '-inf', format('%d', now))
     end
-    call('ZADD', l.key, format('%d', now + LEASE), ARGV[4])
-    call('PEXPIRE', l.key, format('%d', LEASE / 1000 + SLACK))
-    l.live, l.last = l.live + 1, LEASE
   end
-  keep(KEYS[2], t, max(lasts, RECEIPT))
+  keep(KEYS[2], now, last, skew, till, lasts > RECEIPT and lasts or RECEIPT)
 end
 
 local reply = {code, now, refused - 1, longest}
 for i = 1, #windows do
   local w = windows[i]
-  reply[3 + 2 * w.index], reply[4 + 2 * w.index] = w.sum, reset(w, now)
+  local at = 3 + 2 * w.index
+  reply[at], reply[at + 1] = w.sum, reset(w, now)
 end
 for i = 1, #leases do
   local l = leases[i]
-  reply[3 + 2 * l.index], reply[4 + 2 * l.index] = l.live, l.last or select(2, live(l.key, now))
+  local at = 3 + 2 * l.index
+  if l.last then
+    reply[at], reply[at + 1] = l.live, l.last
+  else
+    reply[at], reply[at + 1] = live(l.key, now)
+  end
 end
-local last = 4 + 2 * (#windows + #leases)
-for i = 1, #shadowed do
-  reply[last + i] = shadowed[i] - 1
+if shadowed then
+  local at = 4 + 2 * (#windows + #leases)
+  for i = 1, #shadowed do
+    reply[at + i] = shadowed[i]
+  end
 end
 return reply

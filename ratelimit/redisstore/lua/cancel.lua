@@ -4,10 +4,6 @@
 --   KEYS  receipt, time
 --   ARGV  virtual time, id
 --   →     as finish answers
-local reply, t, ended = finish(ARGV[2], ARGV[1], nil, function()
+return finish(ARGV[1], ARGV[2], nil, function()
   return 0
-end)
-if t and not ended then
-  bury(t, 0)
-end
-return reply
+end, true)

@@ -4,11 +4,10 @@
 --   ARGV  virtual time, plan …
 --   →     {code, now, used 1, reset 1, used 2, …}; code 1, or 4 as of admit
 local text = call('GET', KEYS[1])
-local t = tell(KEYS[1], text, ARGV[1])
-local windows, leases = read(ARGV, 2, KEYS, 2, t)
-local now = t.now
+local told, last, skew, till = tell(KEYS[1], text, ARGV[1])
+local windows, leases, now = read(ARGV, 2, KEYS, 2, told)
 if text then
-  keep(KEYS[1], t, 0)
+  keep(KEYS[1], now, last, skew, till, 0)
 end
 local reply = {1, now}
 for i = 1, #windows do

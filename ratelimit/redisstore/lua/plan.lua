@@ -4,33 +4,51 @@
 
 -- Reads a plan from P[at] on, whose keys are K[k] and those that follow, with
 -- the windows as they were when last written. A time before the newest bucket
--- of one of them is taken for that bucket's, so that all count at one time.
-local function read(P, at, K, k, t)
-  local windows, leases = {}, {}
-  while P[at] do
+-- of one of them is taken for that bucket's, so that all count at one time: the
+-- third answer.
+--
+-- The tables have all of their fields from the start, so that none grows.
+local function read(P, at, K, k, now)
+  local windows, leases, n = {}, {}, 0
+  local kind = P[at]
+  while kind do
     local key = K[k]
-    if P[at] == 'c' then
+    if kind == 'c' then
       local index, limit, shadow = match(P[at + 1], '^(%d+) (%d+) (%d)$')
-      leases[#leases + 1] = {key = key, index = index + 1, limit = limit + 0, shadow = shadow == '1'}
+      leases[#leases + 1] = {key = key, index = index + 1, limit = limit + 0, shadow = shadow == '1',
+        live = 0, last = false}
       at = at + 2
     else
-      local n = match(P[at], '%d+') + 0
-      local hot = call('HMGET', key, unpack(P, at + 1, at + n))
-      for i = 1, n do
-        local w = open(key, P[at + i], P[at + n + i], hot[i])
-        t.now = max(t.now, w.head * (w.unit or w.step))
-        windows[#windows + 1] = w
+      local count = match(kind, '%d+') + 0
+      local hot = call('HMGET', key, unpack(P, at + 1, at + count))
+      for i = 1, count do
+        local index, limit, cost, shadow, step, size, periods =
+          match(P[at + count + i], '^(%d+) (%d+) (%d+) (%d) (%d+) (%d+)(.*)$')
+        local sum, head, amount = 0, 0, 0
+        if hot[i] then
+          sum, head, amount = match(hot[i], '^(%d+),(%d+),(%d+)$')
+        end
+        step, head = step + 0, head + 0
+        local w = {key = key, field = P[at + i], index = index + 1, limit = limit + 0, cost = cost + 0,
+          shadow = shadow == '1', step = step, size = size + 0, periods = periods,
+          sum = sum + 0, head = head, amount = amount + 0, ends = 0, dirty = false, moved = false, cells = false}
+        local start = head * (step > 0 and step or 1000000)
+        if start > now then
+          now = start
+        end
+        n = n + 1
+        windows[n] = w
       end
-      at = at + 1 + 2 * n
+      at = at + 1 + 2 * count
     end
     k = k + 1
+    kind = P[at]
   end
-  return windows, leases
+  return windows, leases, now
 end
 
--- How many leases are live, and when the last one expires.
+-- How many leases are live, and how long until the last one expires.
 local function live(key, now)
   local n = call('ZCOUNT', key, format('%d', now + 1), '+inf')
-  local last = n > 0 and call('ZREVRANGE', key, 0, 0, 'WITHSCORES')[2] - now or 0
-  return n, last
+  return n, n > 0 and call('ZREVRANGE', key, 0, 0, 'WITHSCORES')[2] - now or 0
 end

@@ -16,7 +16,7 @@ local function receipt(text, now)
     return nil, nil, nil, true
   end
   local lines = {}
-  for line in gmatch(text, '[^\n]+') do
+  for line in string.gmatch(text, '[^\n]+') do
     lines[#lines + 1] = line
   end
   return lines, at + 0, keys + 0
