@@ -41,6 +41,7 @@ type fixture struct {
 	killed bool   // the test ends weir or Envoy by force
 	redis  string // URL of the store; "" counts in memory
 	peer   *rig   // a replica whose upstream this one shares
+	runDir string // "" is a fresh one
 	// upstream serves instead of a simulator.
 	upstream http.Handler
 }
@@ -72,6 +73,9 @@ func start(t *testing.T, f fixture) *rig {
 		})
 		handler = r.sim
 	}
+	if f.runDir == "" {
+		f.runDir = shortDir(t)
+	}
 	upstream := httptest.NewServer(handler)
 	t.Cleanup(upstream.Close)
 	dir := t.TempDir()
@@ -99,6 +103,7 @@ func weirYAML(f fixture, upstream string) string {
 		idle = "1m"
 	}
 	return fmt.Sprintf(`listen: 127.0.0.1:0
+run_dir: %s
 metrics: {listen: 127.0.0.1:0}
 keys: {files: [keys.yaml]}
 ledger: {file: usage.jsonl}
@@ -110,12 +115,23 @@ models:
   - {name: dead, upstreams: [dead]}
 %s
 %s
-`, upstream+"/v1", upstreamSecret, idle, limits, f.extra)
+`, f.runDir, upstream+"/v1", upstreamSecret, idle, limits, f.extra)
 }
 
 func keysYAML(f fixture) string {
 	return fmt.Sprintf("keys:\n  - {id: good, user: ann, hash: %q}\n  - {id: other, user: bob, hash: %q}\n%s",
 		keyring.Hash(goodKey), keyring.Hash(otherKey), f.keys)
+}
+
+// shortDir is a folder whose path is short enough for sockets.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "weir-run-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 func writeFile(t *testing.T, file, text string) {

@@ -181,12 +181,8 @@ func TestStartFailures(t *testing.T) {
 // TestSecondWeir starts another one on the same sockets.
 func TestSecondWeir(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "weir-run-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	r := start(t, fixture{extra: "run_dir: " + dir})
+	dir := shortDir(t)
+	r := start(t, fixture{runDir: dir})
 	second := exec.CommandContext(t.Context(), binary, "up", "-c", "weir.yaml")
 	second.Dir = r.Dir
 	out, err := second.CombinedOutput()
@@ -205,12 +201,8 @@ func TestServe(t *testing.T) {
 	sim := simulator.New(simulator.Options{Models: []simulator.Model{{Name: "m"}}})
 	server := httptest.NewServer(sim)
 	defer server.Close()
-	dir, err := os.MkdirTemp("", "weir-run-") // short enough for sockets
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	config := strings.Replace(weirYAML(fixture{extra: "run_dir: " + dir}, server.URL), "127.0.0.1:0", freePort(t), 1)
+	dir := shortDir(t)
+	config := strings.Replace(weirYAML(fixture{runDir: dir}, server.URL), "127.0.0.1:0", freePort(t), 1)
 	writeFile(t, filepath.Join(dir, "weir.yaml"), config)
 	writeFile(t, filepath.Join(dir, "keys.yaml"), keysYAML(fixture{}))
 

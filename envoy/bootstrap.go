@@ -28,6 +28,7 @@ type Sockets struct {
 	GRPC  string // weir's ext_authz and ext_proc
 	API   string // weir's own HTTP endpoints
 	Admin string // Envoy's admin interface
+	Ops   string // weir's interface for operators
 }
 
 // maxSocketPath is the room of sockaddr_un.sun_path on Linux, less its final zero.
@@ -36,7 +37,8 @@ const maxSocketPath = 107
 // SocketsIn names the sockets of that folder.
 func SocketsIn(dir string) (Sockets, error) {
 	s := Sockets{
-		GRPC: filepath.Join(dir, "grpc.sock"), API: filepath.Join(dir, "api.sock"), Admin: filepath.Join(dir, "envoy.sock"),
+		GRPC: filepath.Join(dir, "grpc.sock"), API: filepath.Join(dir, "api.sock"),
+		Admin: filepath.Join(dir, "envoy.sock"), Ops: filepath.Join(dir, "ops.sock"),
 	}
 	if n := len(s.Admin); n > maxSocketPath {
 		return s, fmt.Errorf("run_dir %q is too long for a Unix socket: %s has %d bytes, at most %d fit", dir, s.Admin, n, maxSocketPath)

@@ -88,6 +88,13 @@ func (ds *denials) note(charges []ratelimit.Charge, d *ratelimit.Decision, now t
 	}
 }
 
+// forget forgets all.
+func (ds *denials) forget() {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	clear(ds.byPlace)
+}
+
 // sweep forgets what is over; ds.mu is held.
 func (ds *denials) sweep(now time.Time) {
 	for p, d := range ds.byPlace {

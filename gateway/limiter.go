@@ -19,6 +19,8 @@ type Limiter interface {
 	// PutBack admits by force a live exchange that the store has lost.
 	PutBack(ctx context.Context, id ratelimit.ID, charges []ratelimit.Charge) error
 	Peek(ctx context.Context, charges []ratelimit.Charge) ([]ratelimit.State, error)
+	// Reset forgets what window limits have counted.
+	Reset(ctx context.Context, charges []ratelimit.Charge) error
 }
 
 // Direct is a Limiter that asks its store and nothing else.

@@ -2,6 +2,8 @@ package keyring
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 )
 
 // Ring is an immutable set of keys.
@@ -43,6 +45,15 @@ func (r *Ring) Lookup(secret string) (*Key, bool) {
 func (r *Ring) ByID(id string) (*Key, bool) {
 	k, ok := r.byID[id]
 	return k, ok
+}
+
+// Keys are all keys, in the order of their ids.
+func (r *Ring) Keys() []*Key {
+	keys := make([]*Key, 0, len(r.byID))
+	for _, id := range slices.Sorted(maps.Keys(r.byID)) {
+		keys = append(keys, r.byID[id])
+	}
+	return keys
 }
 
 // Len is the number of keys.

@@ -140,6 +140,11 @@ type Store interface {
 	// Peek answers the state of each charge's limit and changes nothing.
 	// Costs are ignored.
 	Peek(ctx context.Context, charges []Charge) ([]State, error)
+
+	// Reset forgets what window limits have counted; concurrency limits stay as
+	// they are. Costs are ignored. What was reserved before and is settled later
+	// is not given back twice, but may take from what was charged since.
+	Reset(ctx context.Context, charges []Charge) error
 }
 
 // CheckCharges answers what is wrong with the charges of one Admit: a missing

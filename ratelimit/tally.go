@@ -78,6 +78,9 @@ func (t *Tally) Renew(now time.Duration, id ID, mark Mark, ttl time.Duration) (r
 	return Mark(t.leases.Grant(now, id, ttl)), false
 }
 
+// Clear forgets what a window has counted. Leases stay: they tell what runs.
+func (t *Tally) Clear() { t.window.Clear() }
+
 // Leases is how many leases are live; 0 for a window.
 func (t *Tally) Leases(now time.Duration) int { return t.leases.Live(now) }
 

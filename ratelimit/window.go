@@ -24,6 +24,12 @@ func NewWindow(l *Limit) Window {
 	return Window{limit: l, cells: make([]int64, l.buckets+1)}
 }
 
+// Clear forgets all that was charged.
+func (w *Window) Clear() {
+	clear(w.cells)
+	w.sum = 0
+}
+
 // Used is the sum that counts against the limit.
 func (w *Window) Used(now time.Duration) int64 {
 	w.roll(now)

@@ -43,6 +43,7 @@ type cli struct {
 	Serve    serveCmd    `cmd:"" help:"Run weir for an Envoy that somebody else runs."`
 	Check    checkCmd    `cmd:"" help:"Check the configuration and the key files."`
 	Envoy    envoyCmd    `cmd:"" help:"Print Envoy's bootstrap."`
+	Limits   limitsCmd   `cmd:"" help:"Show where limits stand, or reset them."`
 	Keys     keysCmd     `cmd:"" help:"Make client keys."`
 	Simulate simulateCmd `cmd:"" help:"Run a scripted OpenAI-compatible upstream, for demos and tests."`
 	Version  versionCmd  `cmd:"" help:"Print the versions of weir and of the Envoy it is made for."`

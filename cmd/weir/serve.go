@@ -187,8 +187,8 @@ func (c *upCmd) Run(e *env) error {
 	if err := portFree(site.cfg.Listen); err != nil {
 		return err
 	}
-	dir := site.cfg.RunDir
-	if dir == "" {
+	dir := runDir(e, site.cfg)
+	if site.secret != "" { // several demos may run
 		if dir, err = os.MkdirTemp("", "weir-"); err != nil {
 			return fmt.Errorf("make the folder of the sockets: %w", err)
 		}

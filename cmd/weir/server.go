@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/weir-gateway/weir/admin"
 	"github.com/weir-gateway/weir/api"
 	"github.com/weir-gateway/weir/authz"
 	"github.com/weir-gateway/weir/config"
@@ -50,9 +51,10 @@ type server struct {
 
 	grpc    *grpc.Server
 	apiHTTP *http.Server
+	ops     *http.Server
 	metrics *http.Server // nil: not served
 
-	listeners struct{ grpc, api, metrics net.Listener }
+	listeners struct{ grpc, api, ops, metrics net.Listener }
 	cancel    context.CancelFunc // ends run's own goroutines
 }
 
@@ -84,6 +86,7 @@ func newServer(cfg *config.Config, keys *keyring.Keyring, sockets envoy.Sockets,
 	extprocv3.RegisterExternalProcessorServer(s.grpc, extproc.New(s.gateway, log))
 	s.api = api.New(api.Options{Models: models, Keys: keys, Metrics: metrics, Store: s.store.health, KeyHeader: envoy.HeaderKey})
 	s.apiHTTP = newHTTP(s.api)
+	s.ops = newHTTP(admin.New(s.gateway, log))
 	if cfg.MetricsListen != "" {
 		mux := http.NewServeMux()
 		mux.Handle("GET /metrics", metrics.Handler())
@@ -129,23 +132,46 @@ func newHTTP(h http.Handler) *http.Server {
 
 // listen opens the sockets.
 func (s *server) listen() (err error) {
-	if s.listeners.grpc, err = listenUnix(s.sockets.GRPC); err != nil {
+	defer func() {
+		if err != nil {
+			s.closeListeners()
+		}
+	}()
+	if s.listeners.grpc, err = listenUnix(s.sockets.GRPC, forEnvoy); err != nil {
 		return err
 	}
-	if s.listeners.api, err = listenUnix(s.sockets.API); err != nil {
-		return errors.Join(err, s.listeners.grpc.Close())
+	if s.listeners.api, err = listenUnix(s.sockets.API, forEnvoy); err != nil {
+		return err
+	}
+	if s.listeners.ops, err = listenUnix(s.sockets.Ops, forOwner); err != nil {
+		return err
 	}
 	if s.metrics == nil {
 		return nil
 	}
 	if s.listeners.metrics, err = net.Listen("tcp", s.cfg.MetricsListen); err != nil {
-		return errors.Join(portError("metrics.listen", s.cfg.MetricsListen, err), s.listeners.grpc.Close(), s.listeners.api.Close())
+		return portError("metrics.listen", s.cfg.MetricsListen, err)
 	}
 	return nil
 }
 
+// closeListeners closes those that were opened.
+func (s *server) closeListeners() {
+	for _, l := range []net.Listener{s.listeners.grpc, s.listeners.api, s.listeners.ops, s.listeners.metrics} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+}
+
+// Modes of sockets.
+const (
+	forEnvoy os.FileMode = 0o660
+	forOwner os.FileMode = 0o600
+)
+
 // listenUnix takes a socket's path over from a process that is gone.
-func listenUnix(path string) (net.Listener, error) {
+func listenUnix(path string, mode os.FileMode) (net.Listener, error) {
 	if c, err := net.Dial("unix", path); err == nil {
 		return nil, errors.Join(fmt.Errorf("another weir serves %s: stop it, or give this one another run_dir", path), c.Close())
 	}
@@ -156,7 +182,7 @@ func listenUnix(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a socket: %w", err)
 	}
-	if err := os.Chmod(path, 0o660); err != nil {
+	if err := os.Chmod(path, mode); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
@@ -175,6 +201,7 @@ func (s *server) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.grpc.Serve(s.listeners.grpc) })
 	group.Go(func() error { return served(s.apiHTTP.Serve(s.listeners.api)) })
+	group.Go(func() error { return served(s.ops.Serve(s.listeners.ops)) })
 	if s.metrics != nil {
 		group.Go(func() error { return served(s.metrics.Serve(s.listeners.metrics)) })
 	}
@@ -217,7 +244,7 @@ func (s *server) stop() error {
 	s.cancel()
 	s.grpc.Stop()
 	var errs []error
-	for _, h := range []*http.Server{s.apiHTTP, s.metrics} {
+	for _, h := range []*http.Server{s.apiHTTP, s.ops, s.metrics} {
 		if h != nil {
 			errs = append(errs, h.Shutdown(ctx))
 		}

@@ -26,6 +26,18 @@ const (
 	Closed
 )
 
+// String answers the policy's name in the configuration.
+func (p Policy) String() string {
+	switch p {
+	case Open:
+		return "open"
+	case Closed:
+		return "closed"
+	case Local:
+	}
+	return "local"
+}
+
 // Mode is how an exchange was decided.
 type Mode uint8
 
@@ -279,6 +291,11 @@ func (s *Store) Peek(ctx context.Context, charges []ratelimit.Charge) ([]ratelim
 	return call(ctx, s, "peek", func(ctx context.Context) ([]ratelimit.State, error) {
 		return s.store.Peek(ctx, charges)
 	})
+}
+
+// Reset forgets what window limits have counted; see ratelimit.Store.
+func (s *Store) Reset(ctx context.Context, charges []ratelimit.Charge) error {
+	return do(ctx, s, "reset", func(ctx context.Context) error { return s.store.Reset(ctx, charges) })
 }
 
 // shareKey names a limit divided by a number of replicas.

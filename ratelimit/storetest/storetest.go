@@ -36,7 +36,7 @@ type Residue interface {
 // Run tests the stores that the factory makes.
 func Run(t *testing.T, factory Factory) {
 	t.Helper()
-	for _, group := range [][]scenario{windows(), leases(), exchanges(), clocks(), calendars(), shadows()} {
+	for _, group := range [][]scenario{windows(), leases(), exchanges(), clocks(), resets(), calendars(), shadows()} {
 		for _, s := range group {
 			t.Run(s.name, func(t *testing.T) {
 				clock := NewClock()

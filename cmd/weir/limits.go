@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/weir-gateway/weir/admin"
+	"github.com/weir-gateway/weir/config"
+	"github.com/weir-gateway/weir/envoy"
+)
+
+// limitsCmd is weir limits.
+type limitsCmd struct {
+	Show  limitsShowCmd  `cmd:"" default:"withargs" help:"Show where limits stand."`
+	Reset limitsResetCmd `cmd:"" help:"Forget what a key's limits have counted. Slots stay: they tell what runs."`
+}
+
+// askFlags say which running weir to ask.
+type askFlags struct {
+	configFlags
+	RunDir string `placeholder:"DIR" help:"Folder of the running weir's sockets. Default: the configuration's run_dir."`
+	Output string `short:"o" default:"text" enum:"text,json" help:"text or json (${default})."`
+}
+
+type limitsShowCmd struct {
+	askFlags
+	Key string `arg:"" optional:"" help:"Id of a key. Default: all limits in use."`
+}
+
+// Run prints a table, or JSON.
+func (c *limitsShowCmd) Run(e *env) error {
+	var answer admin.Limits
+	raw, err := c.ask(e, http.MethodGet, "/limits?key="+url.QueryEscape(c.Key), &answer)
+	if err != nil {
+		return err
+	}
+	if c.Output == "json" {
+		_, err := e.stdout.Write(raw)
+		return err
+	}
+	return printLimits(e.stdout, answer)
+}
+
+func printLimits(w io.Writer, l admin.Limits) error {
+	table := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(table, "LIMIT\tCOUNTED FOR\tUSED\tOF\tUNIT\tWINDOW\tFREE IN")
+	for _, u := range l.Limits {
+		name, window, reset := u.Limit, u.Window, "-"
+		if u.Shadow {
+			name += " (shadow)"
+		}
+		if window == "" {
+			window = "-"
+		}
+		if u.ResetMS > 0 {
+			reset = (time.Duration(u.ResetMS) * time.Millisecond).Round(100 * time.Millisecond).String()
+		}
+		fmt.Fprintln(table, strings.Join([]string{
+			name, u.Scope, strconv.FormatInt(u.Used, 10), strconv.FormatInt(u.Max, 10), u.Unit, window, reset,
+		}, "\t"))
+	}
+	return table.Flush()
+}
+
+type limitsResetCmd struct {
+	askFlags
+	Key   string `arg:"" help:"Id of the key."`
+	Limit string `placeholder:"NAME" help:"The limit to reset. Default: all of the key's own."`
+}
+
+// Run resets, and says how much.
+func (c *limitsResetCmd) Run(e *env) error {
+	var answer admin.Reset
+	query := url.Values{"key": {c.Key}, "limit": {c.Limit}}
+	raw, err := c.ask(e, http.MethodPost, "/limits/reset?"+query.Encode(), &answer)
+	if err != nil {
+		return err
+	}
+	if c.Output == "json" {
+		_, err := e.stdout.Write(raw)
+		return err
+	}
+	fmt.Fprintf(e.stdout, "%d limits of key %s count from zero again.\n", answer.Reset, c.Key)
+	return nil
+}
+
+// ask sends a request to the running weir and reads its answer into v.
+func (f askFlags) ask(e *env, method, path string, v any) (raw []byte, err error) {
+	socket, err := f.socket(e)
+	if err != nil {
+		return nil, err
+	}
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", socket)
+		},
+	}}
+	defer client.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(e.ctx, method, "http://weir"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("no weir answers at %s: is it running, as this user, with this run_dir? (%w)", socket, err)
+	}
+	defer resp.Body.Close()
+	if raw, err = io.ReadAll(resp.Body); err != nil {
+		return nil, fmt.Errorf("read weir's answer: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		var refusal admin.Error
+		if json.Unmarshal(raw, &refusal) != nil || refusal.Error == "" {
+			refusal.Error = resp.Status
+		}
+		return nil, errors.New(refusal.Error)
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return nil, fmt.Errorf("read weir's answer: %w", err)
+	}
+	return raw, nil
+}
+
+// socket is where the running weir answers operators.
+func (f askFlags) socket(e *env) (string, error) {
+	dir := f.RunDir
+	if dir == "" {
+		cfg := &config.Config{}
+		if file := f.file(e); file != "" {
+			var err error
+			if cfg, err = config.Load(file, e.getenv); err != nil {
+				return "", said(e, err)
+			}
+		}
+		dir = runDir(e, cfg)
+	}
+	s, err := envoy.SocketsIn(dir)
+	return s.Ops, err
+}

@@ -1,0 +1,148 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weir-gateway/weir/keyring"
+	"github.com/weir-gateway/weir/ratelimit"
+)
+
+// peekBatch bounds how many limits the store is asked about at a time.
+const peekBatch = 200
+
+// LimitUsage is where one limit stands.
+type LimitUsage struct {
+	Limit          string        `json:"limit"`
+	Scope          string        `json:"scope"` // for people: "key k_7f3, model m"
+	Unit           string        `json:"unit"`
+	Window         string        `json:"window,omitempty"` // 1m0s, or a period of the calendar
+	Used           int64         `json:"used"`             // in the limit's unit
+	Max            int64         `json:"max"`
+	Remaining      int64         `json:"remaining"`
+	Reset          time.Duration `json:"-"`        // until nothing counts any more
+	ResetMS        int64         `json:"reset_ms"` // the same in milliseconds
+	Shadow         bool          `json:"shadow,omitempty"`
+	OnStoreFailure string        `json:"on_store_failure"`
+}
+
+// LimitUsage tells where the limits of a key stand; of all keys, where anything is
+// used, if the id is empty.
+func (g *Gateway) LimitUsage(ctx context.Context, keyID string) ([]LimitUsage, error) {
+	places, err := g.places(keyID)
+	if err != nil {
+		return nil, err
+	}
+	var all []LimitUsage
+	for batch := range slices.Chunk(places, peekBatch) {
+		charges := make([]ratelimit.Charge, len(batch))
+		for i, p := range batch {
+			charges[i] = p.charge
+		}
+		states, err := g.limits.Peek(ctx, charges)
+		if err != nil {
+			return nil, fmt.Errorf("ask the limit store: %w", err)
+		}
+		for i, p := range batch {
+			if keyID != "" || states[i].Used > 0 || p.charge.Scope == "" {
+				all = append(all, p.usage(states[i]))
+			}
+		}
+	}
+	return all, nil
+}
+
+// ResetLimits forgets what windows have counted for a key: of one limit, or of all
+// if its name is empty. Slots are not reset: they tell what runs. It answers how
+// many limits it reset.
+func (g *Gateway) ResetLimits(ctx context.Context, keyID, limit string) (int, error) {
+	places, err := g.places(keyID)
+	if err != nil {
+		return 0, err
+	}
+	var charges []ratelimit.Charge
+	for _, p := range places {
+		// What others share is not one key's to reset.
+		if p.charge.Limit.Unit != ratelimit.Concurrency && p.own && (limit == "" || p.charge.Limit.Name == limit) {
+			charges = append(charges, p.charge)
+		}
+	}
+	if len(charges) == 0 {
+		return 0, fmt.Errorf("key %q has no limit %q of its own that counts over a window", keyID, limit)
+	}
+	if err := g.limits.Reset(ctx, charges); err != nil {
+		return 0, fmt.Errorf("reset in the limit store: %w", err)
+	}
+	g.denials.forget()
+	return len(charges), nil
+}
+
+// counted is a limit in one scope.
+type counted struct {
+	charge ratelimit.Charge
+	rule   *rule
+	own    bool // nobody else is counted there
+}
+
+func (c *counted) usage(s ratelimit.State) LimitUsage {
+	l := c.charge.Limit
+	u := LimitUsage{
+		Limit: l.Name, Scope: scopeName(c.charge.Scope), Unit: unitName(l.Unit), Used: s.Used, Max: l.Max,
+		Remaining: s.Remaining, Reset: s.Reset, ResetMS: milliseconds(s.Reset), Shadow: l.Shadow, OnStoreFailure: c.rule.failure.String(),
+	}
+	if l.Unit != ratelimit.Concurrency {
+		u.Window = l.Span()
+	}
+	return u
+}
+
+// places are the limits of a key, or of all keys, each in its scope.
+func (g *Gateway) places(keyID string) ([]counted, error) {
+	ring := g.keys.Ring()
+	var keys []*keyring.Key
+	if keyID == "" {
+		keys = ring.Keys()
+	} else {
+		key, ok := ring.ByID(keyID)
+		if !ok {
+			return nil, fmt.Errorf("no key has the id %q", keyID)
+		}
+		keys = []*keyring.Key{key}
+	}
+	seen := map[place]bool{}
+	var all []counted
+	for _, key := range keys {
+		rules, err := g.policy.rules(ring, key)
+		if err != nil {
+			return nil, err
+		}
+		for i := range rules {
+			for _, scope := range g.scopes(&rules[i], key) {
+				at := place{rules[i].limit.ID(), scope}
+				if !seen[at] {
+					seen[at] = true
+					own := strings.Contains(scope, "key:"+escape(key.ID))
+					all = append(all, counted{ratelimit.Charge{Limit: rules[i].limit, Scope: scope}, &rules[i], own})
+				}
+			}
+		}
+	}
+	return all, nil
+}
+
+// scopes are where a rule counts a key: one, or one for each model it may use.
+func (g *Gateway) scopes(r *rule, key *keyring.Key) []string {
+	if !r.model {
+		return []string{r.scope}
+	}
+	var all []string
+	for _, m := range g.models.Models() {
+		if ModelAllowed(key, m) {
+			all = append(all, r.scopeFor(m.Name))
+		}
+	}
+	return all
+}
