@@ -3,7 +3,6 @@ package failover
 import (
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/weir-gateway/weir/ratelimit"
 )
@@ -20,9 +19,6 @@ type debt struct {
 	charges []ratelimit.Charge // nil: the store knows of the exchange, and not of its end
 	local   []int              // which of them were counted in memory
 	end     *ending            // nil: it is live
-	// due is when it may be paid: a call that was given up must not be carried
-	// out after its cancellation.
-	due time.Time
 
 	// Owned by pay: what was forced, for each charge.
 	forced []int64
@@ -44,9 +40,9 @@ func (ds *debts) admitted(id ratelimit.ID, charges []ratelimit.Charge, local []i
 }
 
 // cancelled owes the cancellation of an exchange that the store may have admitted.
-func (ds *debts) cancelled(id ratelimit.ID, due time.Time) {
-	ds.add(&debt{id: id, end: &ending{cancel: true}, due: due})
-}
+// A call that was given up may even be carried out after its cancellation: stores
+// remember whom they were told to cancel.
+func (ds *debts) cancelled(id ratelimit.ID) { ds.add(&debt{id: id, end: &ending{cancel: true}}) }
 
 // endedOnly owes the end of an exchange that the store knows of.
 func (ds *debts) endedOnly(id ratelimit.ID, e *ending) { ds.add(&debt{id: id, end: e}) }
@@ -90,17 +86,12 @@ func (ds *debts) owes(id ratelimit.ID) bool {
 	return ok && d.charges != nil
 }
 
-// payable are the debts that are due, oldest first. They stay owed until paid.
-func (ds *debts) payable(now time.Time) (list []*debt) {
+// payable are the debts, oldest first. They stay owed until paid.
+func (ds *debts) payable() []*debt {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	ds.order = slices.DeleteFunc(ds.order, func(d *debt) bool { return ds.byID[d.id] != d })
-	for _, d := range ds.order {
-		if !now.Before(d.due) {
-			list = append(list, d)
-		}
-	}
-	return list
+	return slices.Clone(ds.order)
 }
 
 // owed tells whether a debt still is.

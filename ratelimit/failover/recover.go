@@ -70,11 +70,10 @@ func (s *Store) mend(ctx context.Context) {
 	}
 }
 
-// pay tells the store of the debts that are due, oldest first, until one cannot be
-// told. It answers how many it told, and whether it told all.
+// pay tells the store of the debts, oldest first, until one cannot be told. It answers how many it told, and whether it told all.
 func (s *Store) pay(ctx context.Context) (n int, ok bool) {
 	spent := map[account]int64{}
-	for _, d := range s.debts.payable(time.Now()) {
+	for _, d := range s.debts.payable() {
 		if !s.debts.owed(d) {
 			continue
 		}

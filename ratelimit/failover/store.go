@@ -64,7 +64,7 @@ type Outage struct {
 // Options configure a Store. Store is required; the rest has defaults.
 type Options struct {
 	Store ratelimit.Store
-	// Timeout is how long the store may be silent while a call waits for it; 25 ms
+	// Timeout is how long the store may be silent while a call waits for it; 20 ms
 	// by default. A call that meets a longer silence counts as failed.
 	Timeout time.Duration
 	// ProbeEvery is how often a store that is away is tried; 250 ms by default.
@@ -98,7 +98,7 @@ type Store struct {
 func New(opts Options) *Store {
 	s := &Store{
 		store: opts.Store, presence: newPresence(opts.Instance), busy: busy, events: opts.Events,
-		timeout:    cmp.Or(opts.Timeout, 25*time.Millisecond),
+		timeout:    cmp.Or(opts.Timeout, 20*time.Millisecond),
 		probeEvery: cmp.Or(opts.ProbeEvery, 250*time.Millisecond),
 		local:      memstore.New(memstore.Options{}),
 	}
@@ -155,7 +155,7 @@ func (s *Store) Admit(
 		s.debts.admitted(id, charges, local)
 	case asked:
 		// The call that failed may have admitted it.
-		s.debts.cancelled(id, time.Now().Add(2*patience))
+		s.debts.cancelled(id)
 	}
 	return d, Alone, err
 }
@@ -171,9 +171,10 @@ func (s *Store) ask(
 	})
 }
 
-// ofRequest tells errors that a request has of itself: the store did answer.
+// ofRequest tells errors that a request has of itself: the store did answer. A
+// store that is full for everybody is away.
 func ofRequest(err error) bool {
-	return errors.Is(err, ratelimit.ErrTooLate) || errors.Is(err, ratelimit.ErrFull)
+	return !errors.Is(err, ratelimit.ErrUnavailable) && (errors.Is(err, ratelimit.ErrTooLate) || errors.Is(err, ratelimit.ErrFull))
 }
 
 // decideAlone decides without the store, and answers which charges were counted
