@@ -311,3 +311,57 @@ func checkWindows(t *testing.T, r *rig, limit int64, length time.Duration) {
 		t.Errorf("%.3f of the limit was used, want 0.85", share)
 	}
 }
+
+// TestReplicaStopped stops a replica for longer than its leases live, as a machine
+// does that sleeps. Meanwhile the other one may use its slots; once it goes on, no
+// slot is held that nobody uses.
+func TestReplicaStopped(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	const slots, own = 20, 10
+	a, b := pair(t, redis, fixture{limits: "  - {name: slots, concurrency: 20}\n", model: "tokens=100000,pace=100ms"})
+	long := chat(`"stream":true`, `"max_tokens":100000`)
+	var open []*http.Response
+	take := func(r *rig) int {
+		resp, err := r.send(t.Context(), http.MethodPost, "/v1/chat/completions", long)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode == http.StatusOK {
+			open = append(open, resp)
+		} else {
+			resp.Body.Close()
+		}
+		return resp.StatusCode
+	}
+	for range own {
+		take(a)
+	}
+	if err := a.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(40 * time.Second)
+	served := 0
+	for range slots + 5 {
+		if take(b) == http.StatusOK {
+			served++
+		}
+	}
+	if err := a.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if served != slots {
+		t.Errorf("the other replica had %d slots while the first was stopped, want %d", served, slots)
+	}
+	if n := a.sim.Ledger().InFlight(); n > slots+own {
+		t.Errorf("%d streams run, at most %d and the %d of the stopped replica may", n, slots, own)
+	}
+	if status := take(a); status != http.StatusTooManyRequests {
+		t.Errorf("the replica that goes on: status %d, want 429: all slots are taken", status)
+	}
+	for _, resp := range open {
+		resp.Body.Close()
+	}
+	short := chat(`"max_tokens":1`)
+	a.eventually("all slots are free", func() bool { return flood(t, slots, short, a, b)[200] == slots })
+}
