@@ -25,8 +25,9 @@ lint: go ## Check style and layering with golangci-lint
 	@scripts/lint.sh run
 
 .PHONY: bench
-bench: go envoy ## Measure what weir adds to a request (ARGS="…" go to the benchmark)
+bench: go envoy redis ## Measure what weir adds to a request, and what limits cost (ARGS="…" go to the benchmark)
 	@go run ./bench $(ARGS)
+	@go test -run "^$$" -bench . -benchtime 2s ./ratelimit/memstore ./ratelimit/redisstore
 
 .PHONY: fmt
 fmt: go ## Format all Go code

@@ -29,7 +29,7 @@ func limitError(charges []ratelimit.Charge, d *ratelimit.Decision) *openai.Error
 		e.NoRetry = true
 		e.Detail.Estimate = c.Cost
 		e.Message = fmt.Sprintf("This request may take %d %s, more than the limit %s ever allows (%d in %s, counted for %s). "+
-			"Shorten the prompt or lower max_tokens.", c.Cost, unitName(c.Limit.Unit), c.Limit.Name, c.Limit.Max, c.Limit.Span(), whose)
+			"Shorten the prompt or lower max_tokens.", c.Cost, unitName(c.Limit.Unit), c.Limit.Name, c.Limit.Max, windowName(c.Limit), whose)
 	case c.Limit.Unit == ratelimit.Concurrency:
 		e.RetryAfter = min(d.RetryAfter, slotWait)
 		e.Message = fmt.Sprintf("Too many requests at a time: the limit %s allows %d, counted for %s, and %d are running. "+
@@ -37,7 +37,7 @@ func limitError(charges []ratelimit.Charge, d *ratelimit.Decision) *openai.Error
 	default:
 		e.RetryAfter = d.RetryAfter
 		e.Message = fmt.Sprintf("Rate limit reached: the limit %s allows %d %s in %s, counted for %s; %d are used and this request needs %d. "+
-			"Try again in %s.", c.Limit.Name, c.Limit.Max, unitName(c.Limit.Unit), c.Limit.Span(), whose, s.Used, c.Cost, resetText(d.RetryAfter))
+			"Try again in %s.", c.Limit.Name, c.Limit.Max, unitName(c.Limit.Unit), windowName(c.Limit), whose, s.Used, c.Cost, resetText(d.RetryAfter))
 	}
 	if c.Limit.Calendar != ratelimit.NoCalendar && !d.TooLarge {
 		// Waiting is for tomorrow: SDKs are not to try.
@@ -57,6 +57,14 @@ func scopeName(scope string) string {
 }
 
 func unitName(u ratelimit.Unit) string { return strings.ReplaceAll(u.String(), "_", " ") }
+
+// windowName is a limit's window as in "in 1m0s" or "in a day".
+func windowName(l *ratelimit.Limit) string {
+	if l.Calendar != ratelimit.NoCalendar {
+		return "a " + l.Span()
+	}
+	return l.Span()
+}
 
 // family is the kind of limit in error types and headers.
 func family(u ratelimit.Unit) string {
