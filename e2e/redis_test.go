@@ -365,3 +365,24 @@ func TestReplicaStopped(t *testing.T) {
 	short := chat(`"max_tokens":1`)
 	a.eventually("all slots are free", func() bool { return flood(t, slots, short, a, b)[200] == slots })
 }
+
+// TestRedisDownAtStart starts weir before Redis.
+func TestRedisDownAtStart(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	redis.Kill()
+	r := start(t, fixture{redis: redis.URL(), limits: "  - {name: rpm, per: [key], requests: 2/m}\n"})
+	for i, want := range []int{200, 200, 429} {
+		if got := r.post(chat()); got.status != want || got.header.Get("X-Weir-Limits") != "degraded" {
+			t.Errorf("request %d: status %d, headers %v", i, got.status, got.header)
+		}
+	}
+	redis.Restart(t)
+	r.eventually("Redis is asked", func() bool {
+		return strings.Contains(r.do(http.MethodGet, "/health", "").body, `"store":{"status":"ok"`)
+	})
+	r.eventually("nothing is owed", func() bool { return r.metric("weir_store_owed_exchanges") == "0" })
+	if got := r.post(chat()); got.status != http.StatusTooManyRequests || got.header.Get("X-Weir-Limits") != "" {
+		t.Errorf("Redis does not know what was used without it: status %d, headers %v", got.status, got.header)
+	}
+}
