@@ -321,15 +321,14 @@ func TestReplicaStopped(t *testing.T) {
 	const slots, own = 20, 10
 	a, b := pair(t, redis, fixture{limits: "  - {name: slots, concurrency: 20}\n", model: "tokens=100000,pace=100ms"})
 	long := chat(`"stream":true`, `"max_tokens":100000`)
-	var open []*http.Response
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
 	take := func(r *rig) int {
-		resp, err := r.send(t.Context(), http.MethodPost, "/v1/chat/completions", long)
+		resp, err := r.send(ctx, http.MethodPost, "/v1/chat/completions", long)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if resp.StatusCode == http.StatusOK {
-			open = append(open, resp)
-		} else {
+		if resp.StatusCode != http.StatusOK {
 			resp.Body.Close()
 		}
 		return resp.StatusCode
@@ -359,9 +358,7 @@ func TestReplicaStopped(t *testing.T) {
 	if status := take(a); status != http.StatusTooManyRequests {
 		t.Errorf("the replica that goes on: status %d, want 429: all slots are taken", status)
 	}
-	for _, resp := range open {
-		resp.Body.Close()
-	}
+	leave()
 	short := chat(`"max_tokens":1`)
 	a.eventually("all slots are free", func() bool { return flood(t, slots, short, a, b)[200] == slots })
 }

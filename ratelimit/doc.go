@@ -11,8 +11,9 @@
 //
 // A Store keeps the state. The decision is not the store's: it is the pure
 // code of this package, which takes the state and the time as arguments, has
-// no clock, no lock and does no I/O. Package memstore calls it, and package
-// storetest defines what every store must do.
+// no clock, no lock and does no I/O. Package memstore calls it, the scripts of
+// package redisstore do the same within Redis, and package storetest defines what
+// every store must do.
 //
 // # Windows
 //
@@ -24,6 +25,12 @@
 //
 //	limit 10/min, B = 12     |..|..|4.|..|..|..|..|..|..|..|..|3.|2 |   sum 9 of 10
 //	                          oldest                        newest
+//
+// A limit of a [Calendar] day, week or month has one bucket instead, the period
+// in its time zone; it is exact, and all of it leaves at once.
+//
+// A shadow limit is counted as any other, and never refuses: a decision tells
+// where it would have.
 //
 // A refund goes back into the bucket that was charged; once that bucket has
 // left the window there is nothing to give back, and the refund is dropped. It

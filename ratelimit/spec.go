@@ -139,7 +139,7 @@ func (s *Spec) checkCalendar() error {
 		return fmt.Errorf("limit %q: burst of %d: a calendar %s has no rate to burst over", s.Name, s.Burst, s.Calendar)
 	case s.Precision != NormalPrecision:
 		return fmt.Errorf("limit %q: precision of a calendar %s: it is exact", s.Name, s.Calendar)
-	case s.Location == time.Local: //nolint:gosmopolitan // it is what is refused
+	case s.Location == time.Local:
 		return fmt.Errorf("limit %q: time zone of this machine: want one with a name, such as Europe/Berlin", s.Name)
 	}
 	return nil

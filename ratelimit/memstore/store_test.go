@@ -9,7 +9,7 @@ import (
 )
 
 func TestStore(t *testing.T) {
-	storetest.Run(t, func(_ *testing.T, clock *storetest.Clock) ratelimit.Store {
+	storetest.Run(t, steps, func(_ *testing.T, clock *storetest.Clock) ratelimit.Store {
 		return counting{memstore.New(memstore.Options{Clock: clock.Now})}
 	})
 }

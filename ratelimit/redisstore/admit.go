@@ -53,7 +53,7 @@ func (s *Store) meet(ctx context.Context) error {
 	err := s.Ping(ctx)
 	if errors.Is(err, ratelimit.ErrUnknown) {
 		// What is unknown is the time; nothing was asked to be admitted.
-		return fmt.Errorf("%w: %s", ratelimit.ErrUnavailable, err)
+		return fmt.Errorf("%w: %s", ratelimit.ErrUnavailable, err) //nolint:errorlint // it must not be taken for ErrUnknown too
 	}
 	return err
 }

@@ -19,6 +19,14 @@
 // all scopes on a Cluster too. The script that makes a key gives it a time to
 // live: a second longer than anything in it counts.
 //
+// # Rights
+//
+// A user of Redis needs no more than this, and on a Cluster +cluster|slots:
+//
+//	ACL SETUSER weir on >… ~{weir0}:* +hello +auth +select +client|setname +ping
+//	  +eval +evalsha +time +get +mget +set +hget +hmget +hset +hdel +pexpire +pttl
+//	  +zadd +zrem +zcount +zscore +zrevrange +zrangebyscore +zremrangebyscore
+//
 // # Time
 //
 // Store time is the server's alone. If it is set back, or a replica that is

@@ -57,16 +57,16 @@ func newScripts(l lives) scripts {
 		tick, l.slack.Milliseconds(), int64(ratelimit.MaxAmount),
 		l.lease.Microseconds(), l.receipt.Microseconds(), l.tombstone.Microseconds(),
 		ms(l.lease), ms(l.receipt), ms(l.tombstone))
-	make := func(name string, parts ...string) *script {
+	build := func(name string, parts ...string) *script {
 		text := constants + strings.Join(parts, "\n")
 		sum := sha1.Sum([]byte(text)) //nolint:gosec // as above
 		return &script{name: name, text: text, sha: hex.EncodeToString(sum[:])}
 	}
 	return scripts{
-		admit:  make("admit", timeLua, windowLua, planLua, admitLua),
-		settle: make("settle", timeLua, windowLua, planLua, receiptLua, finishLua, settleLua),
-		cancel: make("cancel", timeLua, windowLua, planLua, receiptLua, finishLua, cancelLua),
-		renew:  make("renew", timeLua, receiptLua, renewLua),
-		peek:   make("peek", timeLua, windowLua, planLua, peekLua),
+		admit:  build("admit", timeLua, windowLua, planLua, admitLua),
+		settle: build("settle", timeLua, windowLua, planLua, receiptLua, finishLua, settleLua),
+		cancel: build("cancel", timeLua, windowLua, planLua, receiptLua, finishLua, cancelLua),
+		renew:  build("renew", timeLua, receiptLua, renewLua),
+		peek:   build("peek", timeLua, windowLua, planLua, peekLua),
 	}
 }

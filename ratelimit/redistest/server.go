@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -52,7 +53,10 @@ func Binary() string {
 func Need(tb testing.TB) {
 	tb.Helper()
 	if Binary() == "" {
-		tb.Skip("no redis-server: set REDIS_SERVER to its path, or put it on PATH")
+		if os.Getenv("CI") == "true" {
+			tb.Fatal("no redis-server: make redis installs it")
+		}
+		tb.Skip("SKIPPED: no redis-server: set REDIS_SERVER to its path, or put it on PATH")
 	}
 }
 
@@ -70,6 +74,12 @@ func Start(tb testing.TB, args ...string) *Server {
 
 // Launch starts a server for more than one test; Close ends it.
 func Launch(args ...string) (*Server, error) {
+	return launch(nil, append([]string{"--save", "", "--appendonly", "no"}, args...))
+}
+
+// launch starts a server with arguments before and after those that say where it
+// listens.
+func launch(before, after []string) (*Server, error) {
 	dir, err := os.MkdirTemp("", "redistest")
 	if err != nil {
 		return nil, err
@@ -79,10 +89,9 @@ func Launch(args ...string) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{Addr: net.JoinHostPort("127.0.0.1", port), Socket: filepath.Join(dir, "redis.sock"), dir: dir}
-	s.args = append([]string{
+	s.args = slices.Concat(before, []string{
 		"--port", port, "--bind", "127.0.0.1", "--unixsocket", s.Socket, "--dir", dir, "--logfile", "log",
-		"--save", "", "--appendonly", "no",
-	}, args...)
+	}, after)
 	s.Client = redis.NewClient(&redis.Options{
 		Network: "unix", Addr: s.Socket, DisableIdentity: true, Protocol: 2,
 		MaxRetries: -1, PipelinePoolSize: -1, DialerRetries: 1,

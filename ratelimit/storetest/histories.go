@@ -14,29 +14,30 @@ import (
 
 const (
 	// stepsEnv sets how many steps the histories have in all.
-	stepsEnv     = "WEIR_STORETEST_STEPS"
-	defaultSteps = 120_000
-	shortSteps   = 10_000
+	stepsEnv = "WEIR_STORETEST_STEPS"
 	// perHistory is the length of one history.
 	perHistory = 300
 )
 
 // histories runs random ones until there were enough steps.
-func histories(t *testing.T, factory Factory) {
-	want := defaultSteps
+func histories(t *testing.T, steps int, factory Factory) {
 	if testing.Short() {
-		want = shortSteps
+		steps /= 10
 	}
 	if text := os.Getenv(stepsEnv); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil {
 			t.Fatalf("%s=%q: %v", stepsEnv, text, err)
 		}
-		want = n
+		steps = n
 	}
 	done := make(map[string]int)
-	for done["steps"] < want {
-		rapid.Check(t, func(rt *rapid.T) { history(t, rt, factory, done) })
+	for done["steps"] < steps {
+		rapid.Check(t, func(rt *rapid.T) {
+			if done["steps"] < steps {
+				history(t, rt, factory, done)
+			}
+		})
 	}
 	t.Logf("done: %v", done)
 }

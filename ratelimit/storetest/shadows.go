@@ -51,9 +51,9 @@ func shadowTells(f *fixture) {
 
 func shadowNotNamed(f *fixture) {
 	trial, _ := trials()
-	real := of(limit("qps", ratelimit.Requests, 1, time.Second), 1)
-	f.mustAdmit(trial, real)
-	d := f.mustRefuse(trial, real)
+	firm := of(limit("qps", ratelimit.Requests, 1, time.Second), 1)
+	f.mustAdmit(trial, firm)
+	d := f.mustRefuse(trial, firm)
 	f.shadowed(d, 0)
 	if d.Refused != 1 || d.RetryAfter > 1100*time.Millisecond {
 		f.Errorf("refused by charge %d for %s, want 1 for a second", d.Refused, d.RetryAfter)
@@ -62,8 +62,8 @@ func shadowNotNamed(f *fixture) {
 
 func shadowRefused(f *fixture) {
 	requests, slot := trials()
-	real := of(limit("tpm", ratelimit.Tokens, 5, time.Minute), 6)
-	f.mustRefuse(requests, slot, real)
+	firm := of(limit("tpm", ratelimit.Tokens, 5, time.Minute), 6)
+	f.mustRefuse(requests, slot, firm)
 	f.used(0, requests, slot)
 }
 

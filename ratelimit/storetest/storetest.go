@@ -2,7 +2,7 @@
 // implementation runs it:
 //
 //	func TestStore(t *testing.T) {
-//		storetest.Run(t, func(t *testing.T, clock *storetest.Clock) ratelimit.Store {
+//		storetest.Run(t, 100_000, func(t *testing.T, clock *storetest.Clock) ratelimit.Store {
 //			return memstore.New(memstore.Options{Clock: clock.Now})
 //		})
 //	}
@@ -33,8 +33,9 @@ type Residue interface {
 	Residue(t *testing.T) int
 }
 
-// Run tests the stores that the factory makes.
-func Run(t *testing.T, factory Factory) {
+// Run tests the stores that the factory makes, with random histories of so many
+// steps in all: a tenth in short mode, and what WEIR_STORETEST_STEPS says if set.
+func Run(t *testing.T, steps int, factory Factory) {
 	t.Helper()
 	for _, group := range [][]scenario{windows(), leases(), exchanges(), clocks(), resets(), calendars(), shadows()} {
 		for _, s := range group {
@@ -45,7 +46,7 @@ func Run(t *testing.T, factory Factory) {
 		}
 	}
 	t.Run("contention", func(t *testing.T) { contend(t, factory) })
-	t.Run("histories", func(t *testing.T) { histories(t, factory) })
+	t.Run("histories", func(t *testing.T) { histories(t, steps, factory) })
 }
 
 // Clock is a clock that only moves when told to. It is safe for concurrent use.

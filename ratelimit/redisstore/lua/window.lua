@@ -1,10 +1,13 @@
--- A window is B buckets of a step and the newest one, `head`. Two fields of its
--- scope's hash hold it:
+-- A window is B buckets of a step and the newest one, `head`. It has these fields
+-- in its scope's hash:
 --
---   <limit id>   hot   "sum,head,amount", the amount being that of the head
---   <limit id>~  cold  "a1,a2,…" the amounts of the B older buckets, by age;
---                      it is written when the head moves, or one is refunded,
---                      and means nothing while sum = amount
+--   <limit id>    hot   "sum,head,amount", the amount being that of the head
+--   <limit id>~1  cold  "a1,…,a6" the amounts of older buckets, by age
+--   <limit id>~2  cold  "a7,…,a12" and so on
+--
+-- The cold ones are written when the head moves, or an older bucket is refunded,
+-- and mean nothing while sum = amount. They are so many because a hash is small
+-- only as long as none of its values is longer than 64 bytes.
 --
 -- A calendar period is a window of its head alone, whose number is when it
 -- begins, in seconds. Its rule ends in the boundaries of three periods, of which
@@ -12,6 +15,8 @@
 --
 -- In scripts a window is a table of what its rule and its hot field say, and of
 -- when its head ends.
+
+local PART = 6 -- amounts of a cold field
 
 -- What a call needs only when a head has moved or a limit is reached. It is made
 -- then: making these functions costs as much as charging a window.
@@ -42,10 +47,20 @@ local function older()
     if w.cells then
       return w.cells
     end
-    local cells = {}
+    local cells, fields = {}, {}
     if w.sum ~= w.amount then
-      for amount in gmatch((call('HGET', w.key, w.field .. '~') or '') .. ',', '(%d*),') do
-        cells[#cells + 1] = tonumber(amount) or 0
+      for part = 1, math.ceil(w.size / PART) do
+        fields[part] = w.field .. '~' .. part
+      end
+      for part, text in ipairs(call('HMGET', w.key, unpack(fields))) do
+        local age = (part - 1) * PART
+        for amount in gmatch((text or '') .. ',', '(%d*),') do
+          age = age + 1
+          cells[age] = tonumber(amount) or 0
+        end
+        for rest = age + 1, part * PART do
+          cells[rest] = 0
+        end
       end
     end
     w.cells = cells
@@ -127,17 +142,20 @@ local function older()
     w.dirty = amount > 0
   end
 
-  -- The cold field.
-  function o.text(w)
-    local cells, text = w.cells, {}
-    local last = #cells
-    while last > 0 and cells[last] == 0 do
-      last = last - 1
+  -- Appends the cold fields to what is written. Zeros are empty, and left off at
+  -- the end.
+  function o.cold(w, args)
+    local cells = w.cells
+    for part = 1, math.ceil(w.size / PART) do
+      local text, full = {}, 0
+      for i = 1, PART do
+        local amount = cells[(part - 1) * PART + i] or 0
+        text[i] = amount > 0 and format('%d', amount) or ''
+        full = amount > 0 and i or full
+      end
+      args[#args + 1] = w.field .. '~' .. part
+      args[#args + 1] = table.concat(text, ',', 1, full)
     end
-    for age = 1, last do
-      text[age] = cells[age] == 0 and '' or format('%d', cells[age])
-    end
-    return table.concat(text, ',')
   end
 
   -- Has a hash live until the last bucket of each of the windows in it has left.
@@ -203,7 +221,7 @@ local function save(windows, now)
         if w.moved then
           moved = true
           if w.sum ~= w.amount then
-            args[n + 3], args[n + 4] = w.field .. '~', made.text(w)
+            made.cold(w, args)
           end
         end
       end

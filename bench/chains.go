@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	"github.com/rs/zerolog"
+
+	"github.com/weir-gateway/weir/config"
+	"github.com/weir-gateway/weir/e2e/site"
+	"github.com/weir-gateway/weir/envoy"
+)
+
+// The chains.
+const (
+	chainPlain = "plain"
+	chainNoop  = "noop"
+	chainWeir  = "weir"
+)
+
+// chainNames are in the order of the tables.
+func chainNames() []string { return []string{chainPlain, chainNoop, chainWeir} }
+
+// chain is one that runs.
+type chain struct {
+	addr   string // host:port of its listener
+	envoy  int    // process id
+	server int    // process id of the Go server; 0: there is none
+	stop   func() error
+}
+
+// startChain runs one in a new folder, in front of that upstream.
+func (b *bench) startChain(ctx context.Context, name, dir, upstream string) (*chain, error) {
+	if err := writeSite(dir, upstream); err != nil {
+		return nil, err
+	}
+	switch name {
+	case chainWeir:
+		return b.startWeir(ctx, dir)
+	case chainNoop:
+		return b.startNoop(ctx, dir)
+	default:
+		return b.startPlain(ctx, dir)
+	}
+}
+
+// startPlain runs Envoy alone.
+func (b *bench) startPlain(ctx context.Context, dir string) (*chain, error) {
+	_, boot, err := generated(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := strip(boot); err != nil {
+		return nil, err
+	}
+	return b.startEnvoy(ctx, boot)
+}
+
+// startNoop runs Envoy as weir configures it, and the no-op server.
+func (b *bench) startNoop(ctx context.Context, dir string) (*chain, error) {
+	cfg, boot, err := generated(dir)
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	sockets, err := envoy.SocketsIn(dir)
+	if err != nil {
+		return nil, err
+	}
+	server, err := startChild(ctx, regexp.MustCompile(`^(ready)$`), self, "noop",
+		"--socket", sockets.GRPC, "--upstream", upstreamName, "--max-body", strconv.Itoa(int(cfg.Envoy.MaxRequestBytes)))
+	if err != nil {
+		return nil, err
+	}
+	c, err := b.startEnvoy(ctx, boot)
+	if err != nil {
+		return nil, errors.Join(err, server.stop())
+	}
+	stopEnvoy := c.stop
+	c.server = server.pid()
+	c.stop = func() error { return errors.Join(stopEnvoy(), server.stop()) }
+	return c, nil
+}
+
+// startEnvoy runs Envoy as a child, with one worker.
+func (b *bench) startEnvoy(ctx context.Context, boot *bootstrapv3.Bootstrap) (*chain, error) {
+	p, err := envoy.Start(ctx, b.envoy, boot, 1, zerolog.New(os.Stderr).Level(zerolog.WarnLevel))
+	if err != nil {
+		return nil, err
+	}
+	stop := func() error {
+		p.Stop()
+		return nil
+	}
+	addr, err := p.Admin.Listening(ctx)
+	if err != nil {
+		return nil, errors.Join(err, stop())
+	}
+	return &chain{addr: addr, envoy: p.PID(), stop: stop}, nil
+}
+
+// startWeir runs weir up with all that a site has.
+func (b *bench) startWeir(ctx context.Context, dir string) (*chain, error) {
+	// The log goes to a file, as it does in service; the script becomes weir.
+	script, log := dir+".sh", dir+".log"
+	text := fmt.Sprintf("#!/bin/sh\nexec '%s' \"$@\" 2>>'%s'\n", b.weir, log)
+	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
+		return nil, fmt.Errorf("write a script: %w", err)
+	}
+	s, err := site.Start(ctx, script, dir, []string{"--log-level", "info"})
+	if err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, lastLines(log))
+	}
+	c := &chain{addr: strings.TrimPrefix(s.URL, "http://"), server: s.PID(), stop: s.Stop}
+	if c.envoy, err = s.EnvoyPID(); err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
+	return c, nil
+}
+
+// generated is the configuration in dir, and the bootstrap that weir makes of it.
+func generated(dir string) (*config.Config, *bootstrapv3.Bootstrap, error) {
+	cfg, err := config.Load(filepath.Join(dir, "weir.yaml"), os.LookupEnv)
+	if err != nil {
+		return nil, nil, err
+	}
+	sockets, err := envoy.SocketsIn(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	boot, err := envoy.Bootstrap(cfg, sockets, envoy.SystemCA())
+	return cfg, boot, err
+}
+
+// lastLines is the end of a log, for an error's message.
+func lastLines(file string) []byte {
+	const most = 2000
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return []byte(err.Error())
+	}
+	return text[max(0, len(text)-most):]
+}

@@ -1,0 +1,21 @@
+// Command bench measures what weir adds to a request. Three chains are
+// compared on one machine, in turn, several times:
+//
+//	plain   client ─ Envoy ─ simulator
+//	noop    client ─ Envoy ─ simulator, Envoy with the bootstrap that weir
+//	        generates and a server behind its sockets that decides nothing
+//	weir    client ─ Envoy ─ simulator, run by `weir up` with limits of every
+//	        kind, a ledger, metrics and a log
+//
+// The no-op server is the floor: what it costs is gRPC, Envoy's filters and the
+// kernel. What weir costs above it is weir's own work.
+//
+// Each part is a process of its own, and its CPU time is read from the kernel
+// before and after a load: the process's CPU clock, in nanoseconds, of all its
+// threads whether they still run or not (clock_getcpuclockid(3)). CPU time a
+// request hardly depends on how busy the machine is otherwise; times on a clock
+// do. Of several rounds the least of each figure is taken, since all that
+// disturbs a measurement makes it larger.
+//
+// Every answer is checked while it is measured, and weir's ledger after it.
+package main

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"os"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	filterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/weir-gateway/weir/envoy"
+)
+
+// noop answers Envoy's ext_authz and ext_proc as weir does, and decides nothing:
+// its replies are made beforehand, and it reads neither headers nor bodies.
+type noop struct {
+	authv3.UnimplementedAuthorizationServer
+	extprocv3.UnimplementedExternalProcessorServer
+	check                                    *authv3.CheckResponse
+	requestHeaders, requestBody              *extprocv3.ProcessingResponse
+	responseHeaders, responseBody, otherwise *extprocv3.ProcessingResponse
+}
+
+// newNoop returns a server that sends every request to that upstream.
+func newNoop(upstream string) *noop {
+	return &noop{
+		check: &authv3.CheckResponse{
+			Status: &statuspb.Status{Code: int32(codes.OK)},
+			HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{
+				Headers:         []*corev3.HeaderValueOption{header(envoy.HeaderKey, "noop")},
+				HeadersToRemove: []string{"authorization", "x-api-key", "api-key"},
+			}},
+		},
+		requestHeaders: &extprocv3.ProcessingResponse{
+			Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{}},
+		},
+		requestBody: &extprocv3.ProcessingResponse{
+			Response: &extprocv3.ProcessingResponse_RequestBody{RequestBody: &extprocv3.BodyResponse{
+				Response: &extprocv3.CommonResponse{
+					HeaderMutation:  &extprocv3.HeaderMutation{SetHeaders: []*corev3.HeaderValueOption{header(envoy.HeaderCluster, envoy.ClusterOf(upstream))}},
+					ClearRouteCache: true,
+				},
+			}},
+		},
+		responseHeaders: &extprocv3.ProcessingResponse{
+			Response:     &extprocv3.ProcessingResponse_ResponseHeaders{ResponseHeaders: &extprocv3.HeadersResponse{}},
+			ModeOverride: streamed(),
+		},
+		responseBody: &extprocv3.ProcessingResponse{
+			Response: &extprocv3.ProcessingResponse_ResponseBody{ResponseBody: &extprocv3.BodyResponse{}},
+		},
+		otherwise: &extprocv3.ProcessingResponse{
+			Response: &extprocv3.ProcessingResponse_ResponseTrailers{ResponseTrailers: &extprocv3.TrailersResponse{}},
+		},
+	}
+}
+
+// streamed asks for the answer's body chunk by chunk.
+func streamed() *filterv3.ProcessingMode {
+	return &filterv3.ProcessingMode{
+		RequestHeaderMode:   filterv3.ProcessingMode_SEND,
+		RequestBodyMode:     filterv3.ProcessingMode_BUFFERED,
+		RequestTrailerMode:  filterv3.ProcessingMode_SKIP,
+		ResponseHeaderMode:  filterv3.ProcessingMode_SEND,
+		ResponseBodyMode:    filterv3.ProcessingMode_STREAMED,
+		ResponseTrailerMode: filterv3.ProcessingMode_SKIP,
+	}
+}
+
+func header(name, value string) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: name, RawValue: []byte(value)},
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}
+}
+
+// Check lets everybody in.
+func (n *noop) Check(context.Context, *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	return n.check, nil
+}
+
+// Process passes everything on.
+func (n *noop) Process(grpc extprocv3.ExternalProcessor_ProcessServer) error {
+	for {
+		in, err := grpc.Recv()
+		if err != nil {
+			return nil //nolint:nilerr // Canceled, EOF: Envoy has no more to ask
+		}
+		if err := grpc.Send(n.reply(in)); err != nil {
+			return nil //nolint:nilerr // Envoy is gone
+		}
+	}
+}
+
+func (n *noop) reply(in *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
+	switch in.GetRequest().(type) {
+	case *extprocv3.ProcessingRequest_RequestHeaders:
+		return n.requestHeaders
+	case *extprocv3.ProcessingRequest_RequestBody:
+		return n.requestBody
+	case *extprocv3.ProcessingRequest_ResponseHeaders:
+		return n.responseHeaders
+	case *extprocv3.ProcessingRequest_ResponseBody:
+		return n.responseBody
+	}
+	return n.otherwise
+}
+
+// server has the options of weir's own server: newGRPC in cmd/weir/server.go.
+func (n *noop) server(maxBody int) *grpc.Server {
+	const window, connWindow, messageRoom = 1 << 20, 16 << 20, 1 << 20
+	s := grpc.NewServer(
+		grpc.MaxConcurrentStreams(math.MaxUint32),
+		grpc.MaxRecvMsgSize(maxBody+messageRoom),
+		grpc.InitialWindowSize(window),
+		grpc.InitialConnWindowSize(connWindow),
+		grpc.WaitForHandlers(true),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+	)
+	authv3.RegisterAuthorizationServer(s, n)
+	extprocv3.RegisterExternalProcessorServer(s, n)
+	return s
+}
+
+// noopCmd serves the no-op server in a process of its own, until its standard
+// input ends: so it cannot outlive who started it.
+type noopCmd struct {
+	Socket   string `required:"" help:"Unix socket to serve on."`
+	Upstream string `required:"" help:"Name of the upstream that every request goes to."`
+	MaxBody  int    `required:"" help:"Largest request body, in bytes."`
+}
+
+// Run serves.
+func (c *noopCmd) Run(ctx context.Context) error {
+	listener, err := net.Listen("unix", c.Socket)
+	if err != nil {
+		return fmt.Errorf("open a socket: %w", err)
+	}
+	s := newNoop(c.Upstream).server(c.MaxBody)
+	defer context.AfterFunc(ctx, s.Stop)()
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		s.Stop()
+	}()
+	fmt.Println("ready")
+	return s.Serve(listener)
+}
