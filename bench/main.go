@@ -73,10 +73,8 @@ func (c *runCmd) Run(ctx context.Context) error {
 		return err
 	}
 	r := newReport(about, p, runs)
-	if c.JSON != "" {
-		if err := r.writeJSON(c.JSON); err != nil {
-			return err
-		}
+	if err := r.print(os.Stdout); err != nil || c.JSON == "" {
+		return err
 	}
-	return r.print(os.Stdout)
+	return r.writeJSON(c.JSON)
 }

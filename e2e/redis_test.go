@@ -82,7 +82,7 @@ func TestTwoReplicasHoldOneLimit(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
 	a, b := pair(t, redis, fixture{limits: "  - {name: key-rpm, per: [key], requests: 100/h}\n"})
-	const requests, limit = 2000, 100
+	const requests, limit = floodSize, 100
 	count := flood(t, requests, chat(), a, b)
 	if count[200] != limit || count[429] != requests-limit {
 		t.Errorf("statuses %v, want %d of 200 and %d of 429", count, limit, requests-limit)
@@ -98,7 +98,7 @@ func TestTwoReplicasShareSlots(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
 	a, b := pair(t, redis, fixture{limits: "  - {name: slots, concurrency: 50}\n", model: "tokens=10,pace=500ms"})
-	const requests, slots = 2000, 50
+	const requests, slots = floodSize, 50
 	count := flood(t, requests, chat(`"stream":true`), a, b)
 	if count[200] != slots || count[429] != requests-slots {
 		t.Errorf("statuses %v, want %d of 200 and %d of 429", count, slots, requests-slots)

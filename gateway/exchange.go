@@ -153,7 +153,7 @@ func (x *Exchange) charge(ctx context.Context, ring *keyring.Ring) *openai.Error
 		x.g.metrics.Shadowed(x.charges[i].Limit.Name)
 	}
 	if !d.Admitted {
-		x.g.denials.note(x.charges, &d, now)
+		x.g.denials.note(x.charges, &d, time.Now()) // not before the store decided
 		return alone(limitError(x.charges, &d), mode)
 	}
 	x.headers = append(limitHeaders(x.charges, &d), degraded(mode)...)

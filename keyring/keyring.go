@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -93,7 +95,7 @@ func (k *Keyring) Watch(ctx context.Context) error {
 	}
 	defer w.Close()
 	// Folders, not files: a file that is replaced by a rename is another file.
-	for _, f := range append(k.files.Files, k.files.PepperFile) {
+	for _, f := range slices.Concat(k.files.Files, []string{k.files.PepperFile}) {
 		if f == "" {
 			continue
 		}
@@ -115,7 +117,7 @@ func (k *Keyring) follow(ctx context.Context, w *fsnotify.Watcher) error {
 			if !ok {
 				return errors.New("watch key files: the watcher closed")
 			}
-			if !e.Has(fsnotify.Chmod) {
+			if !e.Has(fsnotify.Chmod) && k.concerns(e.Name) {
 				quiet.Reset(settle)
 			}
 		case err, ok := <-w.Errors:
@@ -128,6 +130,22 @@ func (k *Keyring) follow(ctx context.Context, w *fsnotify.Watcher) error {
 			k.ReloadLogged()
 		}
 	}
+}
+
+// concerns tells whether a change in a watched folder may be one of the key files:
+// others, such as a ledger, may be written there all the time. Names that begin
+// with two dots are how Kubernetes swaps a mounted folder's content.
+func (k *Keyring) concerns(changed string) bool {
+	name := filepath.Base(changed)
+	if strings.HasPrefix(name, "..") {
+		return true
+	}
+	for _, f := range slices.Concat(k.files.Files, []string{k.files.PepperFile}) {
+		if name == filepath.Base(f) {
+			return true
+		}
+	}
+	return false
 }
 
 // ReloadLogged is Reload for signals and watchers: the outcome goes to the log.

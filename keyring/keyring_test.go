@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -234,4 +235,44 @@ func BenchmarkLookup(b *testing.B) {
 	for b.Loop() {
 		r.Lookup(secret)
 	}
+}
+
+// TestWatchIgnoresItsNeighbours writes another file of the same folder all the
+// time, as a ledger is: keys are not read again for that, and no later either.
+func TestWatchIgnoresItsNeighbours(t *testing.T) {
+	file := write(t, "keys.yaml", "keys: [{id: a, secret: sk-first}]")
+	k, err := Open(config.Keys{Files: []string{file}}, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = k.Watch(ctx) })
+	time.Sleep(4 * settle) // what changed while it was opened
+	neighbour, err := os.Create(filepath.Join(filepath.Dir(file), "usage.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	running.Go(func() {
+		defer neighbour.Close()
+		for ctx.Err() == nil {
+			_, _ = neighbour.WriteString("line\n")
+			time.Sleep(settle / 10)
+		}
+	})
+	before := k.Status().Loaded
+	time.Sleep(6 * settle)
+	if after := k.Status().Loaded; !after.Equal(before) {
+		t.Errorf("the keys were read again at %v for another file's sake", after)
+	}
+	replace(t, file, "keys: [{id: b, secret: sk-second}]")
+	begin := time.Now()
+	for _, ok := k.Ring().Lookup("sk-second"); !ok && time.Since(begin) < 5*time.Second; _, ok = k.Ring().Lookup("sk-second") {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if _, ok := k.Ring().Lookup("sk-first"); ok {
+		t.Error("a revoked key works as long as another file is written")
+	}
+	stop()
+	running.Wait()
 }

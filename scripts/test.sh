@@ -41,7 +41,7 @@ main() {
 	fi
 	tests ./...
 	# The race detector makes the tests below too slow to split at every byte.
-	[[ -z $flag ]] || flag="" tests -run 'Recorded|ByteForByte' ./openai ./extproc
+	[[ -z $flag ]] || flag="" tests -run 'Recorded|ByteForByte|TwoReplicas' ./openai ./extproc ./e2e
 }
 
 main "$@"

@@ -53,7 +53,11 @@ func redisStore(cfg *config.Redis, instance uint64, metrics *telemetry.Metrics, 
 	if err != nil {
 		return nil, err
 	}
-	redis, err := redisstore.New(redisstore.Options{URL: cfg.URL.Reveal(), Password: password, CAFile: cfg.CAFile, Timeout: 2 * time.Second})
+	redis, err := redisstore.New(redisstore.Options{
+		URL: cfg.URL.Reveal(), Password: password, CAFile: cfg.CAFile,
+		// failover notices sooner when Redis is silent, and knows why.
+		Timeout: 2 * time.Second, Silence: 500 * time.Millisecond,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("store.redis: %w", err)
 	}

@@ -160,18 +160,16 @@ func (b *batcher) trip(batch []*call) {
 	}
 }
 
-// pipeline sends calls together. With teach, the first of each script brings its
-// text.
+// pipeline sends calls together. With teach, each brings the text of its script:
+// another SCRIPT FLUSH may come between any two of them.
 func (b *batcher) pipeline(ctx context.Context, calls []*call, teach bool) {
 	pipe := b.client.Pipeline()
 	cmds := make([]*redis.Cmd, len(calls))
-	taught := make(map[*script]bool)
 	began := time.Now()
 	for i, c := range calls {
 		verb, text := "evalsha", c.script.sha
-		if teach && !taught[c.script] {
+		if teach {
 			verb, text = "eval", c.script.text
-			taught[c.script] = true
 		}
 		cmds[i] = command(ctx, verb, text, c)
 		_ = pipe.Process(ctx, once{cmds[i]}) // only queues it

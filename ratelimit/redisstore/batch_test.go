@@ -16,7 +16,7 @@ import (
 func TestCallsGoTogether(t *testing.T) {
 	server := redistest.Start(t)
 	proxy := redistest.NewProxy(t, server.Addr)
-	f := newFixture(t, redisstore.Options{URL: proxy.URL(), Connections: 1, Timeout: 5 * time.Second})
+	f := newFixture(t, redisstore.Options{URL: proxy.URL(), Connections: 1})
 	f.must(f.store.Ping(t.Context()))
 	proxy.Set(redistest.Faults{Hold: true})
 	const calls = 100

@@ -10,24 +10,24 @@ import (
 )
 
 // connect makes the client of a target. It dials nothing yet.
-func (t *target) connect(connections int) redis.UniversalClient {
+func (t *target) connect(o *Options) redis.UniversalClient {
 	switch t.scheme {
 	case "sentinel":
-		opts := t.sentinel(connections)
+		opts := t.sentinel(o)
 		client := redis.NewFailoverClient(opts)
 		client.AddHook(dialHook{})
 		return client
 	case "cluster":
-		client := redis.NewClusterClient(t.cluster(connections))
+		client := redis.NewClusterClient(t.cluster(o))
 		client.OnNewNode(func(node *redis.Client) { node.AddHook(dialHook{}) })
 		return client
 	}
-	client := redis.NewClient(t.single(connections))
+	client := redis.NewClient(t.single(o))
 	client.AddHook(dialHook{})
 	return client
 }
 
-func (t *target) single(connections int) *redis.Options {
+func (t *target) single(o *Options) *redis.Options {
 	network := "tcp"
 	if t.scheme == "unix" {
 		network = "unix"
@@ -37,34 +37,34 @@ func (t *target) single(connections int) *redis.Options {
 		Username: t.user, Password: t.password, DB: t.db, TLSConfig: t.serverTLS(t.addrs[0]),
 		Protocol: 2, ClientName: "weir", DisableIdentity: true,
 		MaxRetries: -1, DialerRetries: 1,
-		DialTimeout: dialTimeout, ReadTimeout: ioTimeout, WriteTimeout: ioTimeout, PoolTimeout: poolTimeout,
+		DialTimeout: dialTimeout, ReadTimeout: o.Silence, WriteTimeout: o.Silence, PoolTimeout: o.Silence,
 		ContextTimeoutEnabled: true,
-		PoolSize:              connections, PipelinePoolSize: -1, MinIdleConns: 1,
+		PoolSize:              o.Connections, PipelinePoolSize: -1, MinIdleConns: 1,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 }
 
-func (t *target) sentinel(connections int) *redis.FailoverOptions {
+func (t *target) sentinel(o *Options) *redis.FailoverOptions {
 	return &redis.FailoverOptions{
 		MasterName: t.master, SentinelAddrs: t.addrs,
 		Username: t.user, Password: t.password, DB: t.db, TLSConfig: t.tls,
 		Protocol: 2, ClientName: "weir", DisableIdentity: true,
 		MaxRetries: -1, DialerRetries: 1,
-		DialTimeout: dialTimeout, ReadTimeout: ioTimeout, WriteTimeout: ioTimeout, PoolTimeout: poolTimeout,
+		DialTimeout: dialTimeout, ReadTimeout: o.Silence, WriteTimeout: o.Silence, PoolTimeout: o.Silence,
 		ContextTimeoutEnabled: true,
-		PoolSize:              connections, PipelinePoolSize: -1, MinIdleConns: 1,
+		PoolSize:              o.Connections, PipelinePoolSize: -1, MinIdleConns: 1,
 	}
 }
 
-func (t *target) cluster(connections int) *redis.ClusterOptions {
+func (t *target) cluster(o *Options) *redis.ClusterOptions {
 	return &redis.ClusterOptions{
 		Addrs: t.addrs, MaxRedirects: 3,
 		Username: t.user, Password: t.password, TLSConfig: t.tls,
 		Protocol: 2, ClientName: "weir", DisableIdentity: true,
 		MaxRetries: -1, DialerRetries: 1,
-		DialTimeout: dialTimeout, ReadTimeout: ioTimeout, WriteTimeout: ioTimeout, PoolTimeout: poolTimeout,
+		DialTimeout: dialTimeout, ReadTimeout: o.Silence, WriteTimeout: o.Silence, PoolTimeout: o.Silence,
 		ContextTimeoutEnabled: true,
-		PoolSize:              connections, PipelinePoolSize: -1,
+		PoolSize:              o.Connections, PipelinePoolSize: -1,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 }

@@ -22,8 +22,13 @@ type fixture struct {
 	seq   uint64
 }
 
+// Where the test does not say for how long calls may take it is long, since the
+// machine may be busy.
 func newFixture(t *testing.T, opts redisstore.Options) *fixture {
 	t.Helper()
+	if opts.Timeout == 0 {
+		opts.Timeout, opts.Silence = 20*time.Second, 20*time.Second
+	}
 	s, err := redisstore.New(opts)
 	return &fixture{
 		T: t, store: opened(t, s, err),
@@ -109,7 +114,7 @@ func TestScriptFlush(t *testing.T) {
 func TestScriptFlushUnderLoad(t *testing.T) {
 	redistest.Need(t)
 	shared.Flush(t)
-	f := newFixture(t, redisstore.Options{URL: shared.URL(), Connections: 1, Timeout: 5 * time.Second})
+	f := newFixture(t, redisstore.Options{URL: shared.URL(), Connections: 1})
 	ids := make([]ratelimit.ID, 80)
 	done := make(chan error, 2*len(ids))
 	for i := range ids {
@@ -219,14 +224,17 @@ func connections(info string) string {
 func TestOutOfMemory(t *testing.T) {
 	server := redistest.Start(t)
 	f := newFixture(t, redisstore.Options{URL: server.URL()})
-	settled, canceled, renewed := f.mustAdmit(), f.mustAdmit(), f.mustAdmit()
+	settled, canceled, renewed, slotless := f.mustAdmit(), f.mustAdmit(), f.mustAdmit(), f.id()
+	_, err := f.store.Admit(t.Context(), slotless, []ratelimit.Charge{f.hour}, ratelimit.AdmitOptions{})
+	f.must(err)
 	server.Do(t, "config", "set", "maxmemory", "1")
 	id := f.id()
-	err := f.admit(id)
+	err = f.admit(id)
 	if !errors.Is(err, ratelimit.ErrUnavailable) || !errors.Is(err, ratelimit.ErrFull) {
 		t.Errorf("Admit without memory = error %v, want %v and %v", err, ratelimit.ErrUnavailable, ratelimit.ErrFull)
 	}
-	f.used(3, 3)
+	f.used(4, 3)
+	f.must(f.store.Settle(t.Context(), slotless, []int64{0}))
 	f.must(f.store.Settle(t.Context(), settled, []int64{0, 0}))
 	f.must(f.store.Cancel(t.Context(), canceled))
 	lost, err := f.store.Renew(t.Context(), []ratelimit.ID{settled, renewed})
@@ -296,9 +304,9 @@ func TestReplyLost(t *testing.T) {
 func TestOvertaken(t *testing.T) {
 	server := redistest.Start(t)
 	proxy := redistest.NewProxy(t, server.Addr)
-	slow := newFixture(t, redisstore.Options{URL: proxy.URL(), Timeout: 5 * time.Second})
+	slow := newFixture(t, redisstore.Options{URL: proxy.URL(), Timeout: 5 * time.Second, Silence: 200 * time.Millisecond})
 	fast := newFixture(t, redisstore.Options{URL: server.URL()})
-	slow.must(slow.store.Ping(t.Context()))
+	slow.must(slow.store.Cancel(t.Context(), slow.mustAdmit())) // the server knows the scripts
 	id := slow.id()
 	proxy.Set(redistest.Faults{Hold: true})
 	if err := slow.admit(id); !errors.Is(err, ratelimit.ErrUnknown) {

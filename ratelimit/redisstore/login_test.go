@@ -72,7 +72,13 @@ func TestTLS(t *testing.T) {
 	newFixture(t, redisstore.Options{URL: url, CAFile: filepath.Join(dir, "server.pem")}).mustAdmit()
 	for _, file := range []string{filepath.Join(dir, "other.pem"), ""} {
 		f := newFixture(t, redisstore.Options{URL: url, CAFile: file})
-		if err := f.admit(f.id()); !errors.Is(err, ratelimit.ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
+		err := f.admit(f.id())
+		for range 5 { // on a busy machine the handshake may not be over in time
+			if err != nil && !strings.Contains(err.Error(), "certificate") {
+				err = f.admit(f.id())
+			}
+		}
+		if !errors.Is(err, ratelimit.ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
 			t.Errorf("Admit at a server whose certificate is not trusted = error %v", err)
 		}
 	}

@@ -15,12 +15,8 @@ import (
 	"github.com/weir-gateway/weir/ratelimit"
 )
 
-// The timeouts of connections, all shorter than a client's patience.
-const (
-	dialTimeout = 300 * time.Millisecond
-	ioTimeout   = 100 * time.Millisecond
-	poolTimeout = 50 * time.Millisecond
-)
+// dialTimeout bounds how long a connection takes to make.
+const dialTimeout = 300 * time.Millisecond
 
 // Options configure a store.
 type Options struct {
@@ -49,6 +45,10 @@ type Options struct {
 	MaxQueue int
 	// Timeout bounds a call, all in all; 500 ms by default.
 	Timeout time.Duration
+	// Silence is how long a connection may say nothing to a call before it is
+	// given up; 100 ms by default. On a machine without a processor to spare it
+	// is not Redis that is silent: who can tell the two apart wants more.
+	Silence time.Duration
 
 	virtual func() time.Time // stands for the server's clock in tests
 	lives   lives
@@ -69,6 +69,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Timeout == 0 {
 		o.Timeout = 500 * time.Millisecond
+	}
+	if o.Silence == 0 {
+		o.Silence = 100 * time.Millisecond
 	}
 	if o.lives == (lives{}) {
 		o.lives = lives{ratelimit.LeaseTTL, ratelimit.ReceiptTTL, ratelimit.TombstoneTTL, time.Second}

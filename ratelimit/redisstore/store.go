@@ -45,7 +45,7 @@ func New(opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := t.connect(opts.Connections)
+	client := t.connect(&opts)
 	return &Store{
 		client:  client,
 		batcher: &batcher{client: client, timeout: opts.Timeout, most: opts.Connections, room: opts.MaxQueue},

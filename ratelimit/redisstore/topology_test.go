@@ -17,7 +17,7 @@ import (
 // whose answer came from it.
 func TestSentinel(t *testing.T) {
 	watched := redistest.StartWatched(t)
-	f := newFixture(t, redisstore.Options{URL: watched.URL()})
+	f := newFixture(t, redisstore.Options{URL: watched.URL(), Timeout: time.Second})
 	hour := ratelimit.Charge{Limit: newLimit(t, "site", ratelimit.Requests, 1e9, time.Hour), Scope: "", Cost: 1}
 	var begun, after atomic.Int64
 	var over atomic.Bool // the new master answers
@@ -68,13 +68,13 @@ func TestCluster(t *testing.T) {
 	t.Run("store", func(t *testing.T) {
 		storetest.Run(t, 300, func(t *testing.T, clock *storetest.Clock) ratelimit.Store {
 			cluster.Flush(t)
-			s, err := redisstore.NewVirtual(redisstore.Options{URL: cluster.URL(), Timeout: 5 * time.Second}, clock.Now)
+			s, err := redisstore.NewVirtual(redisstore.Options{URL: cluster.URL()}, clock.Now)
 			return opened(t, s, err)
 		})
 	})
 	t.Run("slot moves", func(t *testing.T) {
 		cluster.Flush(t)
-		f := newFixture(t, redisstore.Options{URL: cluster.URL(), Timeout: 2 * time.Second})
+		f := newFixture(t, redisstore.Options{URL: cluster.URL()})
 		f.mustAdmit()
 		f.used(1, 1)
 		from := cluster.Holder(t)
@@ -87,7 +87,7 @@ func TestCluster(t *testing.T) {
 		f.used(1, 1)
 	})
 	t.Run("node dies", func(t *testing.T) {
-		f := newFixture(t, redisstore.Options{URL: cluster.URL()})
+		f := newFixture(t, redisstore.Options{URL: cluster.URL(), Timeout: time.Second})
 		f.mustAdmit()
 		holder := cluster.Nodes[cluster.Holder(t)]
 		holder.Kill()

@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -38,13 +39,34 @@ func TestNothingStays(t *testing.T) {
 	eachTTL(t, server, func(key string, _ time.Duration) { t.Errorf("key %s is left", key) })
 }
 
+// TestDeadLeasesLeave: a set that is always in use does not keep the leases of
+// those that died.
+func TestDeadLeasesLeave(t *testing.T) {
+	redistest.Need(t)
+	shared.Flush(t)
+	const lease = 50 * time.Millisecond
+	s, err := redisstore.NewShortLived(redisstore.Options{URL: shared.URL()}, lease, time.Second, time.Second, time.Second)
+	opened(t, s, err)
+	slot := ratelimit.Charge{Limit: newLimit(t, "slots", ratelimit.Concurrency, 1e6, 0), Scope: "", Cost: 1}
+	admitted := uint64(0)
+	for end := time.Now().Add(400 * time.Millisecond); time.Now().Before(end); admitted++ {
+		if _, err := s.Admit(t.Context(), ratelimit.ID{Seq: admitted}, []ratelimit.Charge{slot}, ratelimit.AdmitOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept := uint64(shared.Do(t, "zcard", "{weir0}:c:"+slot.Limit.ID().String()+":").(int64))
+	if kept > admitted/2 {
+		t.Errorf("%d leases of %d are kept, though each lived for an eighth of the time", kept, admitted)
+	}
+}
+
 // live makes calls of all kinds until it is stopped, and leaves some exchanges
 // without an end.
 func live(t *testing.T, s *redisstore.Store, instance uint64, stop chan struct{}) {
 	charges := []ratelimit.Charge{
 		{Limit: newLimit(t, "short", ratelimit.Requests, 50, 100*time.Millisecond), Scope: "key:a", Cost: 1},
 		{Limit: newLimit(t, "long", ratelimit.Tokens, 500, 400*time.Millisecond), Scope: "key:a", Cost: 5},
-		{Limit: newLimit(t, "slots", ratelimit.Concurrency, 20, 0), Scope: "", Cost: 1},
+		{Limit: newLimit(t, "slots", ratelimit.Concurrency, 20, 0), Scope: strconv.FormatUint(instance, 10), Cost: 1},
 	}
 	for seq := uint64(1); ; seq++ {
 		select {
@@ -54,14 +76,14 @@ func live(t *testing.T, s *redisstore.Store, instance uint64, stop chan struct{}
 		}
 		id := ratelimit.ID{Instance: instance, Seq: seq}
 		_, err := s.Admit(t.Context(), id, charges[:1+rand.IntN(3)], ratelimit.AdmitOptions{Force: rand.IntN(9) == 0})
-		switch rand.IntN(6) {
-		case 0:
+		switch what := rand.IntN(6); {
+		case what == 0 && instance > 0:
 			_, err = s.Renew(t.Context(), []ratelimit.ID{id, {Instance: instance, Seq: seq - 1}})
-		case 1, 2:
+		case what == 1, what == 2:
 			err = s.Settle(t.Context(), id, nil)
-		case 3:
+		case what == 3:
 			err = s.Cancel(t.Context(), id)
-		case 4:
+		case what == 4:
 			_, err = s.Peek(t.Context(), charges)
 		}
 		if err != nil {

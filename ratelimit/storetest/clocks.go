@@ -9,7 +9,7 @@ import (
 // clocks tells what happens when the clock is set back, by less than a bucket
 // and by far.
 func clocks() []scenario {
-	var all []scenario
+	all := []scenario{{"a bucket begun before the clock was set back", bucketSetBack}}
 	for _, step := range []time.Duration{3 * time.Millisecond, 700 * time.Millisecond, time.Hour} {
 		all = append(all,
 			scenario{"window, clock set back by " + step.String(), func(f *fixture) { windowSetBack(f, step) }},
@@ -36,6 +36,22 @@ func windowSetBack(f *fixture, step time.Duration) {
 	f.mustAdmit(c)
 	f.clock.Advance(1100 * time.Millisecond)
 	f.used(0, c)
+}
+
+// bucketSetBack: where a clock that is set back by a little goes unnoticed, all
+// counts in the newest bucket, and is refunded there.
+func bucketSetBack(f *fixture) {
+	l := limit("tps", ratelimit.Tokens, 100, time.Second)
+	f.mustAdmit(of(l, 1))
+	f.clock.Advance(70 * time.Millisecond) // from .141 into the next bucket
+	f.mustAdmit(of(l, 40))
+	f.clock.Advance(-50 * time.Millisecond)
+	id := f.mustAdmit(of(l, 59))
+	f.mustRefuse(of(l, 1))
+	f.settle(id, 9)
+	f.used(50, of(l, 0))
+	f.clock.Advance(980 * time.Millisecond)
+	f.used(50, of(l, 0)) // the bucket of .141 leaves at 1.2
 }
 
 func leaseSetBack(f *fixture, step time.Duration) {

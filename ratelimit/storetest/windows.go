@@ -16,6 +16,8 @@ func windows() []scenario {
 		{"requests and tokens count apart", unitsApart},
 		{"scopes count apart", scopesApart},
 		{"the refusal names the limit to wait for", namesTheLimit},
+		{"of equal waits the refusal names the first", namesTheFirst},
+		{"sums stop at the most that can be counted", sumsStop},
 		{"remaining moves with every admit", remainingMoves},
 		{"raising a limit acts at once", raiseKeepsUsage},
 		{"a refund is capacity of its own window", refundSameWindow},
@@ -113,6 +115,42 @@ func namesTheLimit(f *fixture) {
 	if d := f.mustRefuse(second, hour, roomy); d.Refused != 2 || !d.TooLarge {
 		f.Errorf("refused by %+v, want charge 2 to be too large", d)
 	}
+}
+
+// namesTheFirst: in whatever order a store looks at scopes and units.
+func namesTheFirst(f *fixture) {
+	in := func(scope string, l *ratelimit.Limit, cost int64) ratelimit.Charge {
+		return ratelimit.Charge{Limit: l, Scope: scope, Cost: cost}
+	}
+	roomy, slot := limit("roomy", ratelimit.Requests, 100, time.Minute), limit("slots", ratelimit.Concurrency, 9, 0)
+	full := limit("full", ratelimit.Tokens, 10, time.Minute)
+	ask := func(cost int64) []ratelimit.Charge {
+		return []ratelimit.Charge{
+			in("a", slot, 1), in("a", roomy, 1), in("b", slot, 1), in("b", full, cost), in("a", full, cost), in("c", full, cost),
+		}
+	}
+	f.mustAdmit(ask(10)...)
+	if d := f.mustRefuse(ask(1)...); d.Refused != 3 {
+		f.Errorf("refused by charge %d, want 3", d.Refused)
+	}
+	if d := f.mustRefuse(ask(11)...); d.Refused != 3 || !d.TooLarge {
+		f.Errorf("refused by %+v, want charge 3 to be too large", d)
+	}
+}
+
+func sumsStop(f *fixture) {
+	c := of(limit("tpm", ratelimit.Tokens, ratelimit.MaxAmount, time.Minute), ratelimit.MaxAmount-5)
+	first, second := f.id(), f.id()
+	f.admitAs(first, ratelimit.AdmitOptions{}, c)
+	f.admitAs(second, ratelimit.AdmitOptions{Force: true}, c)
+	f.used(ratelimit.MaxAmount, c)
+	f.mustRefuse(of(c.Limit, 1))
+	f.clock.Advance(5 * time.Second)
+	f.used(ratelimit.MaxAmount, c)
+	f.cancel(first)
+	f.used(5, c)
+	f.cancel(second) // of which no more than that was charged
+	f.used(0, c)
 }
 
 func remainingMoves(f *fixture) {

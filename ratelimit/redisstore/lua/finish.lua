@@ -46,6 +46,6 @@ local function finish(virtual, id, amounts, actual, remember)
   for i = 1, #leases do
     call('ZREM', leases[i].key, id)
   end
-  bury(now, last, skew, till, (save(windows, now) and 0))
+  bury(now, last, skew, till, save(windows, now))
   return {1, now}
 end
