@@ -27,6 +27,7 @@ lint: go ## Check style and layering with golangci-lint
 .PHONY: bench
 bench: go envoy redis ## Measure what weir adds to a request, and what limits cost (ARGS="…" go to the benchmark)
 	@go run ./bench $(ARGS)
+	@go test -run "^$$" -bench Above -benchtime 20x ./extproc
 	@go test -run "^$$" -bench . -benchtime 2s ./ratelimit/memstore ./ratelimit/redisstore
 
 .PHONY: fmt

@@ -25,14 +25,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // rig is a server with all that stands behind it, and no Envoy.
 type rig struct {
-	t      *testing.T
+	t      testing.TB
 	server *extproc.Server
 	store  *memstore.Store
 	ledger *ledger.Ledger
 	lines  *buffer
 }
 
-func newRig(t *testing.T, limits ...config.Limit) *rig {
+func newRig(t testing.TB, limits ...config.Limit) *rig {
 	t.Helper()
 	cfg := &config.Config{
 		Upstreams: []config.Upstream{{Name: "up", Key: "sk-upstream"}},

@@ -42,6 +42,7 @@ main() {
 	tests ./...
 	# The race detector makes the tests below too slow to split at every byte.
 	[[ -z $flag ]] || flag="" tests -run 'Recorded|ByteForByte|TwoReplicas' ./openai ./extproc ./e2e
+	[[ -z $flag ]] || flag="" tests -run 'TestStore/histories' ./ratelimit/memstore ./ratelimit/redisstore
 }
 
 main "$@"

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
 	"github.com/weir-gateway/weir/api"
@@ -53,7 +54,8 @@ func redisStore(cfg *config.Redis, instance uint64, metrics *telemetry.Metrics, 
 	if err != nil {
 		return nil, err
 	}
-	redis, err := redisstore.New(redisstore.Options{
+	redis.SetLogger(quiet{}) // what fails is told by the calls that fail
+	shared, err := redisstore.New(redisstore.Options{
 		URL: cfg.URL.Reveal(), Password: password, CAFile: cfg.CAFile,
 		// failover notices sooner when Redis is silent, and knows why.
 		Timeout: 2 * time.Second, Silence: 500 * time.Millisecond,
@@ -61,15 +63,21 @@ func redisStore(cfg *config.Redis, instance uint64, metrics *telemetry.Metrics, 
 	if err != nil {
 		return nil, fmt.Errorf("store.redis: %w", err)
 	}
-	s := failover.New(failover.Options{Store: redis, Instance: instance, Events: storeEvents(metrics, log)})
+	s := failover.New(failover.Options{Store: shared, Instance: instance, Events: storeEvents(metrics, log)})
 	registerStore(metrics, s)
 	return &store{
 		Limiter: s,
 		run:     s.Run,
-		close:   func() { closeRedis(s, redis, log) },
+		close:   func() { closeRedis(s, shared, log) },
 		health:  func() api.StoreHealth { return storeHealth(s.Status()) },
 	}, nil
 }
+
+// quiet is a logger for go-redis, which has one for the whole process.
+type quiet struct{}
+
+// Printf says nothing.
+func (quiet) Printf(context.Context, string, ...any) {}
 
 // redisPassword is the content of the password file; "" leaves the URL's.
 func redisPassword(cfg *config.Redis) (string, error) {
@@ -124,14 +132,14 @@ func storeHealth(s failover.Status) api.StoreHealth {
 }
 
 // closeRedis tells Redis what it is owed, as far as that can be done soon.
-func closeRedis(s *failover.Store, redis *redisstore.Store, log zerolog.Logger) {
+func closeRedis(s *failover.Store, shared *redisstore.Store, log zerolog.Logger) {
 	const patience = 3 * time.Second
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if n := s.Flush(ctx); n > 0 {
 		log.Warn().Int("exchanges", n).Msg("the limit store could not be told of all exchanges: they will not count")
 	}
-	if err := redis.Close(); err != nil {
+	if err := shared.Close(); err != nil {
 		log.Debug().Err(err).Msg("closing the connections to Redis")
 	}
 }
