@@ -70,14 +70,15 @@ func call[T any](ctx context.Context, s *Store, op string, f func(context.Contex
 type wait struct {
 	s       *Store
 	timer   *time.Timer
+	begun   time.Time
 	due     time.Time
 	looks   int // within this silence
 	excuses int // among them
 }
 
 func (s *Store) newWait() *wait {
-	step := s.timeout / looks
-	return &wait{s: s, timer: time.NewTimer(step), due: time.Now().Add(step)}
+	step, now := s.timeout/looks, time.Now()
+	return &wait{s: s, timer: time.NewTimer(step), begun: now, due: now.Add(step)}
 }
 
 // goOn looks around when the timer has fired, and tells whether to wait on; if so
@@ -89,7 +90,7 @@ func (w *wait) goOn() bool {
 		w.excuses++
 	}
 	if w.looks >= looks {
-		if 2*w.excuses < w.looks && !w.s.talks(now) {
+		if 2*w.excuses < w.looks && !w.talks(now) {
 			return false
 		}
 		w.looks, w.excuses = 0, 0
@@ -100,10 +101,15 @@ func (w *wait) goOn() bool {
 	return true
 }
 
-// talks tells whether the store has answered anybody within the timeout.
-func (s *Store) talks(now time.Time) bool {
-	t, ok := s.store.(talker)
-	return ok && now.Sub(t.LastReply()) < s.timeout
+// talks tells whether the store has answered others since the call began, and
+// within the timeout.
+func (w *wait) talks(now time.Time) bool {
+	t, ok := w.s.store.(talker)
+	if !ok {
+		return false
+	}
+	last := t.LastReply()
+	return last.After(w.begun) && now.Sub(last) < w.s.timeout
 }
 
 // note counts how a call went.
