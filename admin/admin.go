@@ -14,20 +14,28 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/weir-gateway/weir/gateway"
+	"github.com/weir-gateway/weir/upstream"
 )
 
 // Admin is the handler.
 type Admin struct {
-	mux     *http.ServeMux
-	gateway *gateway.Gateway
-	log     zerolog.Logger
+	mux       *http.ServeMux
+	gateway   *gateway.Gateway
+	upstreams *upstream.Directory
+	log       zerolog.Logger
 }
 
 // New returns the handler. Every change that it makes is logged.
-func New(g *gateway.Gateway, log zerolog.Logger) *Admin {
-	a := &Admin{mux: http.NewServeMux(), gateway: g, log: log}
+func New(g *gateway.Gateway, upstreams *upstream.Directory, log zerolog.Logger) *Admin {
+	a := &Admin{mux: http.NewServeMux(), gateway: g, upstreams: upstreams, log: log}
 	a.mux.HandleFunc("GET /limits", a.limits)
 	a.mux.HandleFunc("POST /limits/reset", a.resetLimits)
+	a.mux.HandleFunc("GET /pools", a.pools)
+	a.mux.HandleFunc("POST /pools/reset", a.operate("reset", resetKeys))
+	a.mux.HandleFunc("POST /pools/disable", a.operate("disable", disableKey))
+	a.mux.HandleFunc("POST /pools/enable", a.operate("enable", enableKey))
+	// The name that it has always had with operators of key-rotating proxies.
+	a.mux.HandleFunc("POST /admin/reset-failed-keys", a.operate("reset", resetKeys))
 	return a
 }
 

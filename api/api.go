@@ -6,6 +6,7 @@ package api
 import (
 	"encoding/json"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 
 // Options are what the endpoints tell of.
 type Options struct {
-	Models    *upstream.Table
+	Models    *upstream.Directory
 	Keys      *keyring.Keyring
 	Metrics   *telemetry.Metrics
 	Store     func() StoreHealth
@@ -100,7 +101,7 @@ func (a *API) object(m config.Model, name string) modelObject {
 // models lists what the key may use, aliases too.
 func (a *API) models(w http.ResponseWriter, _ *http.Request, key *keyring.Key) *openai.Error {
 	list := []modelObject{}
-	for _, m := range a.opts.Models.Models() {
+	for _, m := range a.opts.Models.Table().Models() {
 		if !gateway.ModelAllowed(key, m) {
 			continue
 		}
@@ -114,16 +115,45 @@ func (a *API) models(w http.ResponseWriter, _ *http.Request, key *keyring.Key) *
 
 // model tells of one model; its name may hold slashes.
 func (a *API) model(w http.ResponseWriter, r *http.Request, key *keyring.Key) *openai.Error {
-	name := r.PathValue("id")
-	route, ok := a.opts.Models.Resolve(name)
+	name, info := strings.CutSuffix(r.PathValue("id"), "/info")
+	route, ok := a.opts.Models.Table().Resolve(name)
 	if !ok || name == "" || !gateway.ModelAllowed(key, route.Model) {
 		return &openai.Error{
 			Status: http.StatusNotFound, Type: openai.TypeInvalidRequest, Code: openai.CodeModelNotFound, Param: "model",
 			Message: "The model `" + name + "` does not exist or you do not have access to it. GET /v1/models lists those you can use.",
 		}
 	}
+	if info {
+		writeJSON(w, http.StatusOK, a.info(route, name))
+		return nil
+	}
 	writeJSON(w, http.StatusOK, a.object(route.Model, name))
 	return nil
+}
+
+// modelInfo is what else is known of a model.
+type modelInfo struct {
+	modelObject
+	Model     string   `json:"model"`                // its own name
+	Aliases   []string `json:"aliases"`              // other names for it
+	MaxOutput int64    `json:"max_output,omitempty"` // tokens, where a request says nothing
+	Available bool     `json:"available"`            // an upstream is there to answer
+	Default   bool     `json:"default"`              // serves requests that name no model
+}
+
+func (a *API) info(route *upstream.Route, name string) modelInfo {
+	m := route.Model
+	i := modelInfo{modelObject: a.object(m, name), Model: m.Name, Aliases: m.Aliases, MaxOutput: m.MaxOutput}
+	if i.Aliases == nil {
+		i.Aliases = []string{}
+	}
+	for _, t := range route.Targets {
+		i.Available = i.Available || !t.Server.Down() && t.Server.Usable()
+	}
+	if chosen, ok := a.opts.Models.Table().Resolve(""); ok {
+		i.Default = chosen == route
+	}
+	return i
 }
 
 // health is what GET /health answers.
@@ -133,8 +163,35 @@ type health struct {
 }
 
 type parts struct {
-	Store StoreHealth `json:"store"`
-	Keys  keys        `json:"keys"`
+	Store     StoreHealth      `json:"store"`
+	Keys      keys             `json:"keys"`
+	Upstreams []upstreamHealth `json:"upstreams"`
+}
+
+// upstreamHealth tells of one upstream.
+type upstreamHealth struct {
+	Name   string `json:"name"`
+	Status string `json:"status"` // ok; down: it does not answer; no_keys: none can be used now
+	Keys   int    `json:"keys"`   // of its pool; 0 if it has none
+	Usable int    `json:"usable"` // of them, now
+}
+
+func (a *API) upstreams() []upstreamHealth {
+	list := []upstreamHealth{}
+	for _, s := range a.opts.Models.Servers() {
+		h := upstreamHealth{Name: s.Name, Status: "ok"}
+		if s.Pool != nil {
+			h.Keys, h.Usable = s.Pool.Len(), s.Pool.Usable()
+		}
+		switch {
+		case s.Down():
+			h.Status = "down"
+		case !s.Usable():
+			h.Status = "no_keys"
+		}
+		list = append(list, h)
+	}
+	return list
 }
 
 // StoreHealth tells how the limits' store does.
@@ -157,8 +214,8 @@ type keys struct {
 func (a *API) health(w http.ResponseWriter, r *http.Request) *openai.Error {
 	status := a.opts.Keys.Status()
 	h := health{Status: "ok", Parts: parts{
-		Store: a.opts.Store(),
-		Keys:  keys{Status: "ok", Count: status.Keys, Age: time.Since(status.Loaded).Round(time.Second).Seconds()},
+		Store: a.opts.Store(), Upstreams: a.upstreams(),
+		Keys: keys{Status: "ok", Count: status.Keys, Age: time.Since(status.Loaded).Round(time.Second).Seconds()},
 	}}
 	if status.Err != nil {
 		h.Parts.Keys.Status = "stale"

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,13 +18,13 @@ import (
 func newAPI(t *testing.T) *API {
 	t.Helper()
 	models, err := upstream.New(&config.Config{
-		Upstreams: []config.Upstream{{Name: "u"}},
+		Upstreams: []config.Upstream{{Name: "u", URL: &url.URL{Scheme: "http", Host: "127.0.0.1:1"}}},
 		Models: []config.Model{
-			{Name: "qwen/qwen3-32b", Aliases: []string{"gpt-4o"}, Upstream: "u", Context: 131000},
-			{Name: "llama", Upstream: "u"},
+			{Name: "qwen/qwen3-32b", Aliases: []string{"gpt-4o"}, Upstreams: []string{"u"}, Context: 131000},
+			{Name: "llama", Upstreams: []string{"u"}},
 		},
 		DefaultModel: "llama",
-	})
+	}, upstream.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,13 +39,42 @@ func (p *problems) checkUpstreams(c *Config) {
 		if u.Key != "" && u.KeyFile != "" {
 			p.addf(at+".key_file", "key is given too: keep one of them")
 		}
+		if u.Pool != nil && (u.Key != "" || u.KeyFile != "") {
+			p.addf(at+".keys", "key or key_file is given too: keep one of them")
+		}
+		if u.Total > 0 && u.FirstByte > u.Total && u.FirstByte != u.Idle {
+			p.addf(at+".timeouts.first_byte", "is longer than total, which is %v", u.Total)
+		}
+		p.checkPool(at+".keys", u.Pool)
 		if u.CAFile != "" && u.URL.Scheme != "https" {
 			p.addf(at+".ca_file", "goes with an https:// url")
 		}
 	}
 }
 
+// checkPool finds keys that stand twice.
+func (p *problems) checkPool(path string, pool *Pool) {
+	if pool == nil {
+		return
+	}
+	keys, labels := map[Secret]int{}, map[string]int{}
+	for i, k := range pool.Keys {
+		at := fmt.Sprintf("%s.list[%d]", path, i)
+		if first, ok := keys[k.Key]; ok && k.Key != "" {
+			p.addf(at+".key", "list[%d] is this key already", first)
+		}
+		if first, ok := labels[k.Label]; ok && k.Label != "" {
+			p.addf(at+".label", "list[%d] has this label already", first)
+		}
+		keys[k.Key], labels[k.Label] = i, i
+	}
+}
+
 func (p *problems) checkModels(c *Config) {
+	offered := slices.ContainsFunc(c.Upstreams, func(u Upstream) bool { return u.Offer != Listed })
+	if len(c.Models) == 0 && !offered {
+		p.addf("models", "name at least one model, or give an upstream models: discover")
+	}
 	owner := map[string]string{}
 	claim := func(path, name, model string) {
 		if other, ok := owner[name]; ok && name != "" {
@@ -59,15 +89,35 @@ func (p *problems) checkModels(c *Config) {
 		for j, alias := range m.Aliases {
 			claim(fmt.Sprintf("%s.aliases[%d]", at, j), alias, m.Name)
 		}
-		if _, ok := c.Upstream(m.Upstream); !ok && m.Upstream != "" {
-			p.addf(at+".upstreams[0]", "no upstream has this name; there are: %s", names(c.Upstreams))
+		for j, name := range m.Upstreams {
+			if _, ok := c.Upstream(name); !ok && name != "" {
+				p.addf(fmt.Sprintf("%s.upstreams[%d]", at, j), "no upstream has this name; there are: %s", names(c.Upstreams))
+			}
+		}
+		for name := range m.ServedAs {
+			p.isOneOf(fmt.Sprintf("%s.served_as[%q]", at, name), name, m.Upstreams)
+		}
+		var sum uint32
+		for name, weight := range m.Weights {
+			p.isOneOf(fmt.Sprintf("%s.weights[%q]", at, name), name, m.Upstreams)
+			sum += weight
+		}
+		if len(m.Weights) > 0 && sum == 0 {
+			p.addf(at+".weights", "are all 0: no request could begin anywhere")
 		}
 		if m.Context > 0 && m.MaxOutput > m.Context {
 			p.addf(at+".max_output", "is more than the context window of %d tokens", m.Context)
 		}
 	}
-	if _, ok := owner[c.DefaultModel]; c.DefaultModel != "" && !ok {
+	if _, ok := owner[c.DefaultModel]; c.DefaultModel != "" && c.DefaultModel != NoModel && !ok && !offered {
 		p.addf("default_model", "no model has this name or alias")
+	}
+}
+
+// isOneOf tells of the name of an upstream that a model does not have.
+func (p *problems) isOneOf(path, name string, upstreams []string) {
+	if !slices.Contains(upstreams, name) {
+		p.addf(path, "is not among the model's upstreams: %s", strings.Join(upstreams, ", "))
 	}
 }
 

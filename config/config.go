@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -11,7 +12,13 @@ const (
 	DefaultConnectTimeout  = 2 * time.Second
 	DefaultIdleTimeout     = 5 * time.Minute
 	DefaultMaxRequestBytes = 8 << 20
+	DefaultModel           = "openai-gpt-oss-120b" // if it is served
+	DefaultPoolKeys        = 3                     // that one request may try
+	DefaultPoolTries       = 3
 )
+
+// NoModel is the default model of those who want none.
+const NoModel = "none"
 
 // Config is weir.yaml, read, checked and with defaults filled in. It is shared
 // and never changed.
@@ -23,7 +30,7 @@ type Config struct {
 	Keys          Keys
 	Upstreams     []Upstream
 	Models        []Model
-	DefaultModel  string // "" is off
+	DefaultModel  string // "" is DefaultModel if that is served, NoModel is off
 	Plans         map[string][]Limit
 	Limits        []Limit
 	LedgerFile    string // "" is off
@@ -50,18 +57,62 @@ type Upstream struct {
 	URL     *url.URL // http or https, path without trailing slash
 	Key     Secret   // "" when the server asks for none
 	KeyFile string
+	Pool    *Pool // nil: one key at most
+	Offer   Offer
 	CAFile  string // "" is the system's bundle
-	Connect time.Duration
-	Idle    time.Duration
+
+	// Timeouts.
+	Connect   time.Duration
+	Idle      time.Duration // in the middle of an answer
+	FirstByte time.Duration // of a streamed answer
+	Total     time.Duration // 0 is without end
 }
+
+// Offer says which models an upstream brings with it.
+type Offer uint8
+
+// What upstreams offer.
+const (
+	Listed    Offer = iota // those of the configuration that name it
+	Discover               // also those that it lists itself
+	Catalogue              // also those of the built-in catalogue
+)
+
+// Pool is a set of credentials of one upstream.
+type Pool struct {
+	File     string // "" has the keys in Keys
+	Keys     []PoolKey
+	Strategy Strategy
+	MaxKeys  int // that one request may try
+	Tries    int // of one request, in all
+}
+
+// PoolKey is one credential of a pool.
+type PoolKey struct {
+	Key    Secret
+	Label  string // "" has one made
+	Weight int    // 0 is 1
+}
+
+// Strategy chooses among the usable keys of a pool.
+type Strategy uint8
+
+// The strategies.
+const (
+	RoundRobin Strategy = iota
+	LeastInFlight
+	Weighted
+)
 
 // Model is a name that clients may use.
 type Model struct {
 	Name      string
 	Aliases   []string
-	Upstream  string
-	Context   int64 // tokens; 0 is unknown
-	MaxOutput int64 // tokens; 0 writes nothing
+	Upstreams []string          // in order of preference
+	ServedAs  map[string]string // upstream to what it calls the model
+	Weights   map[string]uint32 // upstream to its share of the beginnings; empty: the first gets all
+	Context   int64             // tokens; 0 is unknown
+	MaxOutput int64             // tokens; 0 writes nothing
 }
 
 // Envoy says how Envoy runs.
@@ -92,6 +143,8 @@ const (
 	PerTeam
 	PerPlan
 	PerModel
+	PerUpstream
+	PerUpstreamKey
 )
 
 // Calendar is a window of the calendar.
@@ -152,4 +205,37 @@ func (c *Config) Upstream(name string) (Upstream, bool) {
 		}
 	}
 	return Upstream{}, false
+}
+
+// Attempted tells whether a request to that upstream may be one attempt of
+// several, or needs to be told apart from others.
+func (c *Config) Attempted(u Upstream) bool {
+	if u.Pool != nil || c.limitsUpstreams() {
+		return true
+	}
+	if len(c.Upstreams) > 1 && slices.ContainsFunc(c.Upstreams, func(u Upstream) bool { return u.Offer != Listed }) {
+		return true // several may turn out to serve a model
+	}
+	return slices.ContainsFunc(c.Models, func(m Model) bool {
+		return len(m.Upstreams) > 1 && slices.Contains(m.Upstreams, u.Name)
+	})
+}
+
+// limitsUpstreams tells whether something is counted for upstreams.
+func (c *Config) limitsUpstreams() bool {
+	lists := [][]Limit{c.Limits}
+	for _, plan := range c.Plans {
+		lists = append(lists, plan)
+	}
+	for _, list := range lists {
+		if slices.ContainsFunc(list, Limit.ForUpstreams) {
+			return true
+		}
+	}
+	return false
+}
+
+// ForUpstreams tells whether the limit counts for an upstream or a key of one.
+func (l Limit) ForUpstreams() bool {
+	return slices.Contains(l.Per, PerUpstream) || slices.Contains(l.Per, PerUpstreamKey)
 }

@@ -40,7 +40,8 @@ func fromProto(file string, m *configv1.Config) *Config {
 	}
 	for _, mo := range m.GetModels() {
 		c.Models = append(c.Models, Model{
-			Name: mo.GetName(), Aliases: mo.GetAliases(), Upstream: first(mo.GetUpstreams()),
+			Name: mo.GetName(), Aliases: mo.GetAliases(), Upstreams: mo.GetUpstreams(),
+			ServedAs: mo.GetServedAs(), Weights: mo.GetWeights(),
 			Context: mo.GetContext(), MaxOutput: mo.GetMaxOutput(),
 		})
 	}
@@ -55,19 +56,37 @@ func upstream(dir string, u *configv1.Upstream) Upstream {
 	if err != nil {
 		parsed = &url.URL{} // reported by check
 	}
-	return Upstream{
-		Name: u.GetName(), URL: parsed, Key: Secret(u.GetKey()),
-		KeyFile: within(dir, u.GetKeyFile()), CAFile: within(dir, u.GetCaFile()),
-		Connect: duration(u.GetTimeouts().GetConnect(), DefaultConnectTimeout),
-		Idle:    duration(u.GetTimeouts().GetIdle(), DefaultIdleTimeout),
+	t := u.GetTimeouts()
+	out := Upstream{
+		Name: u.GetName(), URL: parsed, Key: Secret(u.GetKey()), KeyFile: within(dir, u.GetKeyFile()),
+		Pool: pool(dir, u.GetKeys()), Offer: offers[u.GetModels()], CAFile: within(dir, u.GetCaFile()),
+		Connect: duration(t.GetConnect(), DefaultConnectTimeout),
+		Idle:    duration(t.GetIdle(), DefaultIdleTimeout),
+		Total:   duration(t.GetTotal(), 0),
 	}
+	out.FirstByte = duration(t.GetFirstByte(), out.Idle)
+	return out
 }
 
-func first(list []string) string {
-	if len(list) == 0 {
-		return ""
+var offers = map[string]Offer{"discover": Discover, "catalogue": Catalogue}
+
+var strategies = map[configv1.Strategy]Strategy{
+	configv1.Strategy_round_robin: RoundRobin, configv1.Strategy_least_in_flight: LeastInFlight, configv1.Strategy_weighted: Weighted,
+}
+
+// pool is nil for an upstream without one.
+func pool(dir string, m *configv1.UpstreamKeys) *Pool {
+	if m == nil {
+		return nil
 	}
-	return list[0]
+	p := &Pool{
+		File: within(dir, m.GetFile()), Strategy: strategies[m.GetStrategy()],
+		MaxKeys: int(or(m.GetRetry().GetKeys(), DefaultPoolKeys)), Tries: int(or(m.GetRetry().GetTries(), DefaultPoolTries)),
+	}
+	for _, k := range m.GetList() {
+		p.Keys = append(p.Keys, PoolKey{Key: Secret(k.GetKey()), Label: k.GetLabel(), Weight: int(k.GetWeight())})
+	}
+	return p
 }
 
 // Limits turns messages into rules.
@@ -127,6 +146,7 @@ func reserve(s string) (Reserve, int64) {
 var scopes = map[configv1.Scope]Scope{
 	configv1.Scope_key: PerKey, configv1.Scope_user: PerUser, configv1.Scope_team: PerTeam,
 	configv1.Scope_plan: PerPlan, configv1.Scope_model: PerModel,
+	configv1.Scope_upstream: PerUpstream, configv1.Scope_upstream_key: PerUpstreamKey,
 }
 
 var windows = map[byte]time.Duration{'s': time.Second, 'm': time.Minute, 'h': time.Hour}

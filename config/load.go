@@ -17,7 +17,8 @@ import (
 )
 
 // Load reads and checks the file. The error, if any, holds a line for every
-// problem. getenv looks up ${NAME}; os.LookupEnv is the usual one.
+// problem. getenv looks up ${NAME}, and the variables that have the last word, such
+// as PORT; os.LookupEnv is the usual one.
 func Load(file string, getenv func(string) (string, bool)) (*Config, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -40,6 +41,7 @@ func Parse(file string, text []byte, private bool, getenv func(string) (string, 
 	}
 	inline := inlineKeys(msg)
 	p.expand(msg.ProtoReflect(), "", getenv)
+	p.override(msg, getenv)
 	p.validate(msg)
 	p.checkTimezones(msg)
 	cfg := fromProto(file, msg) // as far as it goes: all problems are to be told at once
@@ -118,7 +120,14 @@ func (p *problems) expand(m protoreflect.Message, path string, getenv func(strin
 		switch {
 		case f.IsMap():
 			v.Map().Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
-				p.expand(v.Message(), fmt.Sprintf("%s[%q]", at, k.String()), getenv)
+				at := fmt.Sprintf("%s[%q]", at, k.String())
+				switch f.MapValue().Kind() {
+				case protoreflect.MessageKind:
+					p.expand(v.Message(), at, getenv)
+				case protoreflect.StringKind:
+					m.Mutable(f).Map().Set(k, str(at, v.String()))
+				default: // numbers hold no text
+				}
 				return true
 			})
 		case f.IsList():
@@ -146,6 +155,11 @@ func inlineKeys(msg *configv1.Config) (paths []string) {
 	for i, u := range msg.GetUpstreams() {
 		if u.GetKey() != "" && !variable.MatchString(u.GetKey()) {
 			paths = append(paths, fmt.Sprintf("upstreams[%d].key", i))
+		}
+		for j, k := range u.GetKeys().GetList() {
+			if !variable.MatchString(k.GetKey()) {
+				paths = append(paths, fmt.Sprintf("upstreams[%d].keys.list[%d].key", i, j))
+			}
 		}
 	}
 	redis := msg.GetStore().GetRedis().GetUrl()

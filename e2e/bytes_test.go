@@ -48,7 +48,16 @@ func replay(w http.ResponseWriter, r *http.Request) {
 // gets all but the events that tell only usage.
 func TestRecordedStreams(t *testing.T) {
 	t.Parallel()
-	r := start(t, fixture{upstream: http.HandlerFunc(replay)})
+	for name, idle := range map[string]string{"streamed": "", "watched": "1m"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			recordedStreams(t, start(t, fixture{upstream: http.HandlerFunc(replay), idle: idle}))
+		})
+	}
+}
+
+func recordedStreams(t *testing.T, r *rig) {
+	t.Helper()
 	files, err := filepath.Glob(wire + "/*/*.sse")
 	if err != nil || len(files) < 30 {
 		t.Fatalf("%d recorded streams: %v", len(files), err)

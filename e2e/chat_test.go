@@ -33,7 +33,7 @@ func TestPlainAnswer(t *testing.T) {
 	rec, entry := r.settled(1)[0], r.sim.Ledger().Entries()[0]
 	want := ledger.Record{
 		RequestID: got.header.Get("X-Request-Id"), KeyID: "good", User: "ann", Endpoint: "chat_completions",
-		Model: "m", ServedModel: "m", Upstream: "sim", Status: 200, Outcome: ledger.OK, Source: ledger.Exact,
+		Model: "m", ServedModel: "m", Upstream: "sim", Attempts: 1, Status: 200, Outcome: ledger.OK, Source: ledger.Exact,
 		Tokens: ledger.Tokens{Input: entry.Prompt, Output: 7}, EstimateInput: rec.EstimateInput, Reserved: rec.Reserved,
 		Time: rec.Time, TTFT: rec.TTFT, Duration: rec.Duration, Overhead: rec.Overhead,
 	}

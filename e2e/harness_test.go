@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,14 +36,16 @@ const upstreamSecret = "sk-upstream-canary-0123456789"
 type fixture struct {
 	limits string // of weir.yaml, as a YAML list
 	extra  string // more of weir.yaml
-	keys   string // more of keys.yaml, as items of its list
-	model  string // script of the model "m"
-	idle   string // the upstream's idle timeout; "" is 1m
-	args   []string
-	killed bool   // the test ends weir or Envoy by force
-	redis  string // URL of the store; "" counts in memory
-	peer   *rig   // a replica whose upstream this one shares
-	runDir string // "" is a fresh one
+	// More upstreams and models of weir.yaml, as items of their lists.
+	upstreams, models string
+	keys              string // more of keys.yaml, as items of its list
+	model             string // script of the model "m"
+	idle              string // the upstream's idle timeout; "" is the default
+	args              []string
+	killed            bool   // the test ends weir or Envoy by force
+	redis             string // URL of the store; "" counts in memory
+	peer              *rig   // a replica whose upstream this one shares
+	runDir            string // "" is a fresh one
 	// upstream serves instead of a simulator.
 	upstream http.Handler
 }
@@ -49,9 +53,13 @@ type fixture struct {
 // rig is a running site and its upstream.
 type rig struct {
 	*site.Site
-	killed bool
-	t      *testing.T
-	sim    *simulator.Simulator // nil if the fixture has an upstream of its own
+	killed   bool
+	runDir   string
+	t        *testing.T
+	mu       sync.Mutex
+	refusals strings.Builder      // bodies of errors, guarded by mu
+	sim      *simulator.Simulator // nil if the fixture has an upstream of its own
+	pool     *simulator.Simulator // behind a pool of keys, if there is one
 }
 
 // start runs a site for the length of a test.
@@ -85,7 +93,7 @@ func start(t *testing.T, f fixture) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Site = s
+	r.Site, r.runDir = s, f.runDir
 	t.Cleanup(r.close)
 	return r
 }
@@ -98,9 +106,9 @@ func weirYAML(f fixture, upstream string) string {
 	if f.limits != "" {
 		limits += "limits:\n" + f.limits
 	}
-	idle := f.idle
-	if idle == "" {
-		idle = "1m"
+	timeouts := ""
+	if f.idle != "" {
+		timeouts = ", timeouts: {idle: " + f.idle + "}"
 	}
 	return fmt.Sprintf(`listen: 127.0.0.1:0
 run_dir: %s
@@ -108,14 +116,14 @@ metrics: {listen: 127.0.0.1:0}
 keys: {files: [keys.yaml]}
 ledger: {file: usage.jsonl}
 upstreams:
-  - {name: sim, url: %q, key: %q, timeouts: {idle: %s}}
+  - {name: sim, url: %q, key: %q%s}
   - {name: dead, url: "http://127.0.0.1:1/v1"}
-models:
+%smodels:
   - {name: m, aliases: [alias], upstreams: [sim], context: 100000}
   - {name: dead, upstreams: [dead]}
+%s%s
 %s
-%s
-`, f.runDir, upstream+"/v1", upstreamSecret, idle, limits, f.extra)
+`, f.runDir, upstream+"/v1", upstreamSecret, timeouts, f.upstreams, f.models, limits, f.extra)
 }
 
 func keysYAML(f fixture) string {
@@ -141,23 +149,80 @@ func writeFile(t *testing.T, file, text string) {
 	}
 }
 
-// close stops the site, and looks for what must never be: races, panics, and
-// secrets or prompts in what weir wrote.
+// secrets are what nothing may show.
+var secrets = []string{goodKey, otherKey, "sk-upstream-canary-", promptCanary}
+
+// close looks for what must never be: races, panics, and secrets or prompts in
+// anything that weir or Envoy tell or keep.
 func (r *rig) close() {
+	told := map[string]string{}
+	ended := r.killed
+	select {
+	case <-r.Done():
+		ended = true
+	default:
+	}
+	if !ended {
+		told["Envoy's configuration"] = r.overSocket("envoy.sock", "/config_dump?include_eds")
+		told["the pools"] = r.overSocket("ops.sock", "/pools")
+		told["the limits"] = r.overSocket("ops.sock", "/limits")
+		if r.Metrics != "" {
+			if resp, err := http.Get(r.Metrics); err != nil {
+				r.t.Error(err)
+			} else {
+				told["metrics"], _ = readAll(resp)
+				resp.Body.Close()
+			}
+		}
+	}
 	if err := r.Stop(); err != nil && !r.killed {
 		r.t.Error(err)
 	}
-	written := r.Log() + r.Stdout()
-	for _, secret := range []string{goodKey, otherKey, upstreamSecret, promptCanary} {
-		if strings.Contains(written, secret) {
-			r.t.Errorf("weir's output shows %q", secret)
+	told["weir's output"] = r.Log() + r.Stdout()
+	if text, err := os.ReadFile(filepath.Join(r.Dir, "usage.jsonl")); err == nil {
+		told["the ledger"] = string(text)
+	}
+	r.mu.Lock()
+	told["errors to clients"] = r.refusals.String()
+	r.mu.Unlock()
+	for what, text := range told {
+		if text == "" && what != "errors to clients" && what != "the ledger" {
+			r.t.Errorf("%s could not be looked at", what)
+		}
+		for _, secret := range secrets {
+			if strings.Contains(text, secret) {
+				r.t.Errorf("%s shows %q", what, secret)
+			}
 		}
 	}
 	for _, trouble := range []string{"DATA RACE", "panic", "a bug in weir"} {
-		if strings.Contains(written, trouble) {
-			r.t.Errorf("weir's output says %q:\n%s", trouble, written)
+		if strings.Contains(told["weir's output"], trouble) {
+			r.t.Errorf("weir's output says %q:\n%s", trouble, told["weir's output"])
 		}
 	}
+}
+
+// overSocket gets a page from one of the sockets of the site.
+func (r *rig) overSocket(name, path string) string {
+	r.t.Helper()
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", filepath.Join(r.runDir, name))
+		},
+	}}
+	defer client.CloseIdleConnections()
+	resp, err := client.Get("http://site" + path)
+	if err != nil {
+		r.t.Errorf("GET %s from %s: %v", path, name, err)
+		return ""
+	}
+	defer resp.Body.Close()
+	text, err := readAll(resp)
+	if err != nil {
+		r.t.Error(err)
+	}
+	return text
 }
 
 // promptCanary is in the prompts of many tests.
@@ -230,6 +295,11 @@ func (r *rig) try(ctx context.Context, method, path, body string, headers ...str
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
+	if resp.StatusCode >= 400 {
+		r.mu.Lock()
+		r.refusals.Write(text)
+		r.mu.Unlock()
+	}
 	return reply{resp.StatusCode, resp.Header, string(text)}, err
 }
 

@@ -98,11 +98,11 @@ func newLab(t *testing.T, upstreamURL string) *lab {
 	}
 	cfg := &config.Config{
 		Listen:    "127.0.0.1:0",
-		Upstreams: []config.Upstream{{Name: "up", URL: u, Connect: time.Second, Idle: time.Minute}},
-		Models:    []config.Model{{Name: "m", Upstream: "up"}},
+		Upstreams: []config.Upstream{{Name: "up", URL: u, Connect: time.Second, Idle: config.DefaultIdleTimeout, FirstByte: config.DefaultIdleTimeout}},
+		Models:    []config.Model{{Name: "m", Upstreams: []string{"up"}}},
 		Envoy:     config.Envoy{Concurrency: 1, MaxRequestBytes: 1 << 20},
 	}
-	models, err := upstream.New(cfg)
+	models, err := upstream.New(cfg, upstream.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,6 +64,12 @@ func Bootstrap(cfg *config.Config, sockets Sockets, systemCA string) (*bootstrap
 			return nil, err
 		}
 		clusters = append(clusters, c)
+		if cfg.Attempted(u) {
+			if c, err = attemptsCluster(u, systemCA); err != nil {
+				return nil, err
+			}
+			clusters = append(clusters, c)
+		}
 	}
 	b := &bootstrapv3.Bootstrap{
 		Node:            &corev3.Node{Id: "weir", Cluster: "weir"},

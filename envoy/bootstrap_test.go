@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 func load(t *testing.T, file string) *config.Config {
 	t.Helper()
-	cfg, err := config.Load(file, func(name string) (string, bool) { return "sk-canary-" + name, true })
+	cfg, err := config.Load(file, func(name string) (string, bool) { return "sk-canary-" + name, name == "KEY" })
 	if err != nil {
 		t.Fatal(err)
 	}

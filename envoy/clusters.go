@@ -7,13 +7,20 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	rulesv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	codecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -60,14 +67,64 @@ func apiCluster(path string) *clusterv3.Cluster {
 	}
 }
 
+// attemptsOf is the name of the cluster of an upstream for requests that may take
+// several attempts.
+func attemptsOf(upstream string) string { return "attempts_" + upstream }
+
+// UpstreamOf is the upstream of a cluster.
+func UpstreamOf(cluster string) string {
+	_, name, _ := strings.Cut(cluster, "_")
+	return name
+}
+
+// attemptsCluster reaches one upstream, and asks weir about each attempt.
+func attemptsCluster(u config.Upstream, systemCA string) (*clusterv3.Cluster, error) {
+	return toUpstream(attemptsOf(u.Name), u, systemCA, []*hcmv3.HttpFilter{
+		filter(filterExtProc, false, typed(attemptsFilter())),
+		filter("envoy.filters.http.upstream_codec", false, typed(&codecv3.UpstreamCodec{})),
+	})
+}
+
+// attemptsFilter lets weir choose the key of an attempt, and learn from how it
+// went. weir tells by the exchange's id which request it is.
+func attemptsFilter() *extprocv3.ExternalProcessor {
+	grpc := service(clusterExtProc, 0)
+	grpc.InitialMetadata = []*corev3.HeaderValue{{Key: ServiceKey, Value: ServiceAttempts}}
+	return &extprocv3.ExternalProcessor{
+		GrpcService:       grpc,
+		MessageTimeout:    durationpb.New(messageTimeout),
+		AllowModeOverride: true,
+		StatusOnError:     &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
+		MutationRules:     &rulesv3.HeaderMutationRules{AllowAllRouting: wrapperspb.Bool(true)}, // the path
+		RequestAttributes: []string{AttributeAttempt, AttributeCluster},
+		MetadataOptions: &extprocv3.MetadataOptions{
+			ForwardingNamespaces: &extprocv3.MetadataOptions_MetadataNamespaces{Untyped: []string{MetadataSpace}},
+			ReceivingNamespaces:  &extprocv3.MetadataOptions_MetadataNamespaces{Untyped: []string{MetadataSpace}},
+		},
+		ProcessingMode: &extprocv3.ProcessingMode{
+			RequestHeaderMode:   extprocv3.ProcessingMode_SEND,
+			ResponseHeaderMode:  extprocv3.ProcessingMode_SEND,
+			RequestTrailerMode:  extprocv3.ProcessingMode_SKIP,
+			ResponseTrailerMode: extprocv3.ProcessingMode_SKIP,
+		},
+		ForwardRules: &extprocv3.HeaderForwardingRules{AllowedHeaders: exactly(
+			":path", ":status", "retry-after", "retry-after-ms", "x-ratelimit-reset-requests", "x-ratelimit-reset-tokens",
+		)},
+	}
+}
+
 // upstreamCluster reaches one upstream.
 func upstreamCluster(u config.Upstream, systemCA string) (*clusterv3.Cluster, error) {
+	return toUpstream(ClusterOf(u.Name), u, systemCA, nil)
+}
+
+func toUpstream(name string, u config.Upstream, systemCA string, filters []*hcmv3.HttpFilter) (*clusterv3.Cluster, error) {
 	host, port, err := hostPort(u.URL)
 	if err != nil {
 		return nil, fmt.Errorf("upstream %q: %w", u.Name, err)
 	}
-	name := ClusterOf(u.Name)
 	http := &httpv3.HttpProtocolOptions{
+		HttpFilters:               filters,
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: durationpb.New(upstreamKeepAlive)},
 		UpstreamProtocolOptions:   explicit(http1()),
 	}
@@ -91,20 +148,24 @@ func upstreamCluster(u config.Upstream, systemCA string) (*clusterv3.Cluster, er
 	return c, nil
 }
 
-// tlsTo verifies the server's certificate against the bundle and its name.
+// tlsTo verifies the server's certificate against the bundle and its name, or its
+// address: SNI has no place for one (RFC 6066, section 3).
 func tlsTo(host, caFile string) *corev3.TransportSocket {
-	return &corev3.TransportSocket{
-		Name: tlsSocket,
-		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: typed(&tlsv3.UpstreamTlsContext{
-			Sni:                  host,
-			AutoSniSanValidation: true,
-			CommonTlsContext: &tlsv3.CommonTlsContext{ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{
-				ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: &corev3.DataSource{
-					Specifier: &corev3.DataSource_Filename{Filename: caFile},
-				}},
-			}},
-		})},
+	trust := &tlsv3.CertificateValidationContext{TrustedCa: &corev3.DataSource{
+		Specifier: &corev3.DataSource_Filename{Filename: caFile},
+	}}
+	t := &tlsv3.UpstreamTlsContext{
+		CommonTlsContext: &tlsv3.CommonTlsContext{ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: trust}},
 	}
+	if net.ParseIP(host) == nil {
+		t.Sni, t.AutoSniSanValidation = host, true
+	} else {
+		trust.MatchTypedSubjectAltNames = []*tlsv3.SubjectAltNameMatcher{{
+			SanType: tlsv3.SubjectAltNameMatcher_IP_ADDRESS,
+			Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: host}},
+		}}
+	}
+	return &corev3.TransportSocket{Name: tlsSocket, ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: typed(t)}}
 }
 
 func hostPort(u *url.URL) (host string, port uint32, err error) {

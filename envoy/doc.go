@@ -11,8 +11,12 @@
 //	    ext_proc                may it pass, to which upstream, what did it cost?
 //	    router
 //
-// Routes come in three kinds. Admitted: one a upstream, matched by the header
-// x-weir-cluster, which only ext_proc can set. Entry: the paths that lead to
+// Upstreams that have several keys, or stand in for each other, have another
+// cluster with an ext_proc of its own, asked before and after each attempt.
+//
+// Routes come in three kinds. Admitted: one for each upstream, and one for all
+// requests of several attempts, matched by the header x-weir-cluster, which only
+// ext_proc can set. Entry: the paths that lead to
 // ext_proc; a request that stays there was not admitted and finds no cluster,
 // so nothing unadmitted passes even if a filter fails open. The rest: weir's own
 // endpoints, 405 and 404.
@@ -24,6 +28,34 @@ const (
 	HeaderKey = "x-weir-key"
 	// HeaderCluster carries extproc's choice of upstream to the routes.
 	HeaderCluster = "x-weir-cluster"
+	// Attempted is the value of HeaderCluster for requests whose attempts are
+	// asked about one by one; where each goes stands in dynamic metadata.
+	Attempted = "attempted"
+	// HeaderRetry, set by extproc on an upstream's answer, has Envoy try again.
+	HeaderRetry = "x-weir-retry"
+	// HeaderMaxRetries and HeaderFirstByte bound one request's attempts, how many
+	// and how long each; see the router's documentation.
+	HeaderMaxRetries = "x-envoy-max-retries"
+	HeaderFirstByte  = "x-envoy-upstream-rq-per-try-timeout-ms"
+
+	// MetadataSpace is the namespace of what extproc notes of a request.
+	MetadataSpace = "weir"
+	// MetadataOrder lists where the attempts go, in the form of Envoy's
+	// PriorityGroupClusterSpecifier.
+	MetadataOrder = "priority_groups"
+	// MetadataExchange names the exchange.
+	MetadataExchange = "exchange"
+
+	// AttributeAttempt counts the attempts of a request, from 1.
+	AttributeAttempt = "upstream.request_attempt_count"
+	// AttributeCluster is the cluster of an attempt.
+	AttributeCluster = "xds.cluster_name"
+
+	// ServiceKey is the gRPC metadata that tells which of Envoy's filters asks:
+	// ServiceAttempts for the attempts' own.
+	ServiceKey      = "x-weir-filter"
+	ServiceAttempts = "attempts"
+
 	// HeaderErrorSource tells clients whose an error is. On an answer that
 	// extproc has not touched it marks one that Envoy made itself.
 	HeaderErrorSource = "x-weir-error-source"

@@ -6,6 +6,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	prioritygroupv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/router/cluster_specifiers/priority_group/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -23,8 +24,15 @@ func routes(cfg *config.Config) *routev3.RouteConfiguration {
 		Domains:                []string{"*"},
 		RequestBodyBufferLimit: wrapperspb.UInt64(uint64(cfg.Envoy.MaxRequestBytes)),
 	}
+	var attempted []config.Upstream
 	for _, u := range cfg.Upstreams {
 		host.Routes = append(host.Routes, admitted(u))
+		if cfg.Attempted(u) {
+			attempted = append(attempted, u)
+		}
+	}
+	if attempted != nil {
+		host.Routes = append(host.Routes, admittedAttempts(attempted))
 	}
 	for _, path := range generation {
 		host.Routes = append(host.Routes, entry(path), notAllowed(exactPath(path), http.MethodPost))
@@ -48,21 +56,86 @@ func admitted(u config.Upstream) *routev3.Route {
 	action := &routev3.RouteAction{
 		ClusterSpecifier:     &routev3.RouteAction_Cluster{Cluster: ClusterOf(u.Name)},
 		HostRewriteSpecifier: &routev3.RouteAction_AutoHostRewrite{AutoHostRewrite: wrapperspb.Bool(true)},
-		Timeout:              durationpb.New(0), // an answer may stream for as long as it flows
-		IdleTimeout:          durationpb.New(u.Idle),
+		Timeout:              durationpb.New(total(u)), // an answer may stream for as long as it flows
+		IdleTimeout:          durationpb.New(silence(u)),
 		RetryPolicy:          retries(),
 	}
+	action.RetryPolicy.PerTryTimeout = durationpb.New(u.Idle) // until the answer begins
 	if base := u.URL.EscapedPath(); base != "/v1" {
 		action.PrefixRewrite = base + "/"
 	}
+	return forwarded("admitted_"+u.Name, match, action)
+}
+
+func forwarded(name string, match *routev3.RouteMatch, action *routev3.RouteAction) *routev3.Route {
 	return &routev3.Route{
-		Name: "admitted_" + u.Name, Match: match,
+		Name: name, Match: match,
 		Action:                 &routev3.Route_Route{Route: action},
 		TypedPerFilterConfig:   enabled(filterAuthz, filterExtProc),
 		RequestHeadersToRemove: internalHeaders(),
 		// Applied before ext_proc adds weir's own.
 		ResponseHeadersToRemove: foreignHeaders(),
 	}
+}
+
+// slack is how much later than weir Envoy acts on a timeout: weir can tell the
+// client in the middle of a stream.
+const slack = 5 * time.Second
+
+// silence is how long an upstream may say nothing at all: a plain answer is
+// silence until it is there.
+func silence(u config.Upstream) time.Duration { return max(u.Idle, u.FirstByte, u.Total) + slack }
+
+// total is how long an answer may take; 0 is without end.
+func total(u config.Upstream) time.Duration {
+	if u.Total == 0 {
+		return 0
+	}
+	return u.Total + slack
+}
+
+// mostRetries is more than any request makes: weir ends them.
+const mostRetries = 100
+
+// admittedAttempts is the way of requests that may take several attempts. extproc
+// says for each where it goes, in dynamic metadata, and on an answer that it wants
+// another; the order of the groups here is for requests of which it said nothing,
+// and there are none.
+func admittedAttempts(list []config.Upstream) *routev3.Route {
+	match := prefixPath("/v1/")
+	match.Headers = []*routev3.HeaderMatcher{exactHeader(HeaderCluster, Attempted)}
+	order := &prioritygroupv3.PriorityGroupClusterSpecifier{OverrideMetadataNamespace: MetadataSpace}
+	var idle, whole, first time.Duration
+	for _, u := range list {
+		order.PriorityGroups = append(order.PriorityGroups, &prioritygroupv3.PriorityGroup{
+			Name: u.Name, Clusters: []*prioritygroupv3.ClusterWeight{{ClusterName: attemptsOf(u.Name), Weight: wrapperspb.UInt32(1)}},
+		})
+		idle, whole, first = max(idle, silence(u)), max(whole, total(u)), max(first, u.Idle)
+	}
+	for _, u := range list {
+		if u.Total == 0 {
+			whole = 0
+		}
+	}
+	return forwarded("admitted_attempts", match, &routev3.RouteAction{
+		ClusterSpecifier: &routev3.RouteAction_InlineClusterSpecifierPlugin{InlineClusterSpecifierPlugin: &routev3.ClusterSpecifierPlugin{
+			Extension: &corev3.TypedExtensionConfig{Name: "envoy.router.cluster_specifier_plugin.priority_group", TypedConfig: typed(order)},
+		}},
+		HostRewriteSpecifier: &routev3.RouteAction_AutoHostRewrite{AutoHostRewrite: wrapperspb.Bool(true)},
+		Timeout:              durationpb.New(whole),
+		IdleTimeout:          durationpb.New(idle),
+		RetryPolicy: &routev3.RetryPolicy{
+			RetryOn:               "connect-failure,refused-stream,reset-before-request,reset,retriable-headers",
+			NumRetries:            wrapperspb.UInt32(mostRetries),
+			PerTryTimeout:         durationpb.New(first),
+			RefreshClusterOnRetry: true,
+			// Where there is to be a pause weir makes it.
+			RetryBackOff: &routev3.RetryPolicy_RetryBackOff{BaseInterval: durationpb.New(time.Millisecond), MaxInterval: durationpb.New(time.Millisecond)},
+			RetriableHeaders: []*routev3.HeaderMatcher{{
+				Name: HeaderRetry, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
+			}},
+		},
+	})
 }
 
 // retries repeats only what the upstream cannot have begun to work on.
@@ -138,7 +211,7 @@ func internalHeaders() []string {
 // foreignHeaders are what upstreams say of themselves, of their limits and of
 // metering: for the gateway, not for its clients.
 func foreignHeaders() []string {
-	list := []string{HeaderErrorSource, "x-weir-model", "x-weir-overhead-ms", "set-cookie", "x-request-id", "retry-after-ms", "x-should-retry"}
+	list := []string{HeaderErrorSource, HeaderRetry, "x-weir-model", "x-weir-overhead-ms", "set-cookie", "x-request-id", "retry-after-ms", "x-should-retry"}
 	for _, what := range []string{"limit", "remaining", "reset"} {
 		list = append(list, "x-ratelimit-"+what, "x-ratelimit-"+what+"-requests", "x-ratelimit-"+what+"-tokens")
 	}

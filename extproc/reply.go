@@ -7,6 +7,7 @@ import (
 	filterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/weir-gateway/weir/envoy"
 	"github.com/weir-gateway/weir/gateway"
@@ -46,9 +47,19 @@ var streamed = &filterv3.ProcessingMode{
 // forward sends an admitted request to its upstream.
 func forward(x *gateway.Exchange) *extprocv3.ProcessingResponse {
 	headers := &extprocv3.HeaderMutation{
-		SetHeaders: []*corev3.HeaderValueOption{set(envoy.HeaderCluster, envoy.ClusterOf(x.Upstream()))},
 		// Counting needs answers that are not compressed.
 		RemoveHeaders: []string{"accept-encoding"},
+	}
+	var note *structpb.Struct
+	if x.Attempted() {
+		note = order(x.ID(), x.Order())
+		headers.SetHeaders = append(headers.SetHeaders, set(envoy.HeaderCluster, envoy.Attempted),
+			set(envoy.HeaderMaxRetries, strconv.Itoa(x.Attempts()-1)))
+	} else {
+		headers.SetHeaders = append(headers.SetHeaders, set(envoy.HeaderCluster, envoy.ClusterOf(x.Upstream())))
+	}
+	if t := x.Timeouts(); t.FirstByte > 0 && (t.FirstByte != t.Idle || note != nil) {
+		headers.SetHeaders = append(headers.SetHeaders, set(envoy.HeaderFirstByte, milliseconds(t.FirstByte)))
 	}
 	if secret := x.Credential(); secret != "" {
 		headers.SetHeaders = append(headers.SetHeaders, set("authorization", "Bearer "+secret.Reveal()))
@@ -60,9 +71,10 @@ func forward(x *gateway.Exchange) *extprocv3.ProcessingResponse {
 		headers.SetHeaders = append(headers.SetHeaders, set("content-length", strconv.Itoa(len(body))))
 		headers.RemoveHeaders = append(headers.RemoveHeaders, "transfer-encoding")
 	}
-	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestBody{
-		RequestBody: &extprocv3.BodyResponse{Response: reply},
-	}}
+	return &extprocv3.ProcessingResponse{
+		Response:        &extprocv3.ProcessingResponse_RequestBody{RequestBody: &extprocv3.BodyResponse{Response: reply}},
+		DynamicMetadata: note,
+	}
 }
 
 // answer applies a plan to the response headers.
@@ -77,10 +89,35 @@ func answer(p *gateway.Plan) *extprocv3.ProcessingResponse {
 	reply := &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseHeaders{
 		ResponseHeaders: &extprocv3.HeadersResponse{Response: &extprocv3.CommonResponse{HeaderMutation: headers}},
 	}}
-	if p.Observe {
+	switch {
+	case p.Watch:
+		reply.ModeOverride = duplex
+	case p.Observe:
 		reply.ModeOverride = streamed
 	}
 	return reply
+}
+
+// duplex asks for every chunk too, and lets weir speak when it was not asked:
+// nothing passes but what it sends.
+var duplex = &filterv3.ProcessingMode{
+	RequestHeaderMode:   filterv3.ProcessingMode_SEND,
+	RequestBodyMode:     filterv3.ProcessingMode_BUFFERED,
+	RequestTrailerMode:  filterv3.ProcessingMode_SKIP,
+	ResponseHeaderMode:  filterv3.ProcessingMode_SEND,
+	ResponseBodyMode:    filterv3.ProcessingMode_FULL_DUPLEX_STREAMED,
+	ResponseTrailerMode: filterv3.ProcessingMode_SEND,
+}
+
+// passOn sends bytes of the answer, in duplex.
+func passOn(out []byte, last bool) *extprocv3.ProcessingResponse {
+	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseBody{
+		ResponseBody: &extprocv3.BodyResponse{Response: &extprocv3.CommonResponse{
+			BodyMutation: &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_StreamedResponse{
+				StreamedResponse: &extprocv3.StreamedBodyResponse{Body: out, EndOfStream: last},
+			}},
+		}},
+	}}
 }
 
 // replaceBody puts out in the place of a chunk.

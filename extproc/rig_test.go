@@ -36,10 +36,10 @@ func newRig(t testing.TB, limits ...config.Limit) *rig {
 	t.Helper()
 	cfg := &config.Config{
 		Upstreams: []config.Upstream{{Name: "up", Key: "sk-upstream"}},
-		Models:    []config.Model{{Name: "m", Aliases: []string{"alias"}, Upstream: "up", MaxOutput: 100}},
+		Models:    []config.Model{{Name: "m", Aliases: []string{"alias"}, Upstreams: []string{"up"}, MaxOutput: 100}},
 		Limits:    limits,
 	}
-	models, err := upstream.New(cfg)
+	models, err := upstream.New(cfg, upstream.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,9 +2,9 @@ package extproc
 
 import (
 	"context"
-	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -16,13 +16,27 @@ import (
 	"github.com/weir-gateway/weir/openai"
 )
 
-// stream is the state of one exchange. It is owned by the goroutine that serves
-// the gRPC stream.
+// stream is the state of one exchange. It belongs to the goroutine that serves the
+// gRPC stream, and to the watch over an answer, if there is one.
 type stream struct {
-	gateway  *gateway.Gateway
-	log      zerolog.Logger
+	gateway *gateway.Gateway
+	log     zerolog.Logger
+	send    func(*extprocv3.ProcessingResponse) error
+
+	mu       sync.Mutex // guards the rest, and send
 	call     gateway.Call
 	exchange *gateway.Exchange // nil until admitted
+	watch    *watch            // nil: nothing is sent that was not asked for
+}
+
+// answer answers one message of Envoy's.
+func (s *stream) answer(ctx context.Context, in *extprocv3.ProcessingRequest) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.watch != nil && s.watch.expired {
+		return nil // the last word is spoken
+	}
+	return s.send(s.step(ctx, in))
 }
 
 // step answers one message of Envoy's. It does no I/O of the stream.
@@ -105,6 +119,9 @@ func (s *stream) responseHeaders(m *extprocv3.HttpHeaders) *extprocv3.Processing
 	if plan.Instead != nil {
 		return immediate(plan.Instead)
 	}
+	if plan.Watch && !head.Last {
+		s.watch = newWatch(s)
+	}
 	return answer(&plan)
 }
 
@@ -113,6 +130,10 @@ func (s *stream) responseBody(m *extprocv3.HttpBody) *extprocv3.ProcessingRespon
 		return passResponseBody
 	}
 	out, changed := s.exchange.Write(m.GetBody(), m.GetEndOfStream())
+	if s.watch != nil {
+		s.watch.spoke = time.Now()
+		return passOn(out, m.GetEndOfStream())
+	}
 	if !changed {
 		return passResponseBody
 	}
@@ -121,6 +142,11 @@ func (s *stream) responseBody(m *extprocv3.HttpBody) *extprocv3.ProcessingRespon
 
 // end is called once, when no more messages will come.
 func (s *stream) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.watch != nil {
+		s.watch.stop()
+	}
 	if s.exchange != nil {
 		s.exchange.End()
 	}
@@ -129,10 +155,7 @@ func (s *stream) end() {
 // failed answers what must not happen.
 func (s *stream) failed(what string) *extprocv3.ProcessingResponse {
 	s.log.Error().Str("request_id", s.call.RequestID).Msg(what)
-	return immediate(&openai.Error{
-		Status: http.StatusInternalServerError, Type: openai.TypeServer,
-		Message: "The gateway failed to handle this request.",
-	})
+	return immediate(unknownMessage())
 }
 
 // value is a header's value, which Envoy sends raw.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weir-gateway/weir/config"
 	"github.com/weir-gateway/weir/openai"
 )
 
@@ -25,6 +26,7 @@ type Plan struct {
 	Set     []openai.Header // headers to set
 	Remove  []string        // headers to remove
 	Observe bool            // the body is to be given to Write
+	Watch   bool            // and Expire is to be called when it takes too long
 	Instead *openai.Error   // to answer in the upstream's place
 }
 
@@ -52,12 +54,19 @@ func (x *Exchange) Answer(h Head) Plan {
 // localAnswer is one that Envoy made because there was none.
 func (x *Exchange) localAnswer(h Head) {
 	x.errorType = openai.TypeServer
-	if h.Status == http.StatusServiceUnavailable { // no connection
+	if x.attempts != nil {
+		x.attempts.close(amounts{}, true)
+	}
+	switch h.Status {
+	case http.StatusServiceUnavailable: // no connection, or no key
 		x.errorType = openai.TypeUnavailable
 		x.unreached()
-		return
+	case http.StatusTooManyRequests:
+		x.errorType = openai.TypeRequests
+		x.unreached()
+	default:
+		x.failed()
 	}
-	x.failed()
 }
 
 // goodAnswer chooses the meter. The content type decides, not the request: some
@@ -71,6 +80,8 @@ func (x *Exchange) goodAnswer(h Head) Plan {
 	case mime == "text/event-stream":
 		x.meter = newStreamMeter(x.asked)
 		p.Remove = []string{"content-length"} // events may be taken out or added
+		// The usual patience is Envoy's to keep.
+		p.Watch = x.timeouts.Total > 0 || x.timeouts.Idle > 0 && x.timeouts.Idle != config.DefaultIdleTimeout
 		p.Set = []openai.Header{{Name: "cache-control", Value: "no-cache"}, {Name: "x-accel-buffering", Value: "no"}}
 	case mime == "application/json":
 		x.meter = &plainMeter{}
@@ -78,21 +89,39 @@ func (x *Exchange) goodAnswer(h Head) Plan {
 		x.meter = &bytesMeter{}
 	}
 	p.Set = append(p.Set, openai.Header{Name: "x-weir-overhead-ms", Value: formatMS(x.overhead)})
-	if x.route.Model.Name != x.asking {
-		p.Set = append(p.Set, openai.Header{Name: "x-weir-model", Value: x.route.Model.Name})
+	if model := x.served(); model != x.asking {
+		p.Set = append(p.Set, openai.Header{Name: "x-weir-model", Value: model})
 	}
 	return p
 }
 
+// served is the model that answers: its own name, or what it is called at the
+// upstream that was fallen back to.
+func (x *Exchange) served() string {
+	if x.attempts != nil {
+		if model, differs := x.attempts.fallback(); differs {
+			return model
+		}
+	}
+	return x.model.Name
+}
+
 // badAnswer is an upstream's error.
 func (x *Exchange) badAnswer(h Head) Plan {
+	if x.attempts != nil {
+		if e := x.attempts.refusal(); e != nil {
+			x.status, x.errorType = e.Status, e.Type
+			x.failed()
+			return Plan{Instead: e}
+		}
+	}
 	status := clientStatus(h.Status)
 	if status == 0 {
 		e := &openai.Error{
 			Status: http.StatusBadGateway, Type: openai.TypeServer, Code: openai.CodeUpstreamError, Source: openai.SourceUpstream,
 			Message: "The upstream server did not take the gateway's request. This is for the operator of the gateway to mend.",
 		}
-		x.g.log.Error().Str("upstream", x.route.Upstream).Int("status", h.Status).Str("request_id", x.call.RequestID).
+		x.g.log.Error().Str("upstream", x.Upstream()).Int("status", h.Status).Str("request_id", x.call.RequestID).
 			Msg("the upstream refuses the gateway itself: check its url and its key")
 		x.status, x.errorType = e.Status, e.Type
 		x.failed()

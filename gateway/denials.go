@@ -110,13 +110,13 @@ func (g *Gateway) Denied(call Call, key *keyring.Key) *openai.Error {
 	if call.Endpoint == openai.Unknown || g.denials.empty() {
 		return nil
 	}
-	rules, err := g.policy.rules(g.keys.Ring(), key)
+	limits, err := g.policy.rules(g.keys.Ring(), key)
 	if err != nil {
 		return nil // Admit says so
 	}
 	var charges []ratelimit.Charge
-	for i := range rules {
-		if r := &rules[i]; r.limit.Unit == ratelimit.Requests && !r.model {
+	for i := range limits.exchange {
+		if r := &limits.exchange[i]; r.limit.Unit == ratelimit.Requests && !r.model {
 			charges = append(charges, ratelimit.Charge{Limit: r.limit, Scope: r.scope, Cost: 1})
 		}
 	}

@@ -1,10 +1,12 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -30,10 +32,14 @@ type Exchange struct {
 	id        ratelimit.ID
 	key       *keyring.Key
 	asking    string // the model as the client named it
-	route     upstream.Route
+	model     config.Model
+	target    upstream.Target // where the request is to begin
+	attempts  *attempts       // nil: there is one attempt, and Envoy makes it alone
+	timeouts  Timeouts
 	stream    bool
 	asked     bool // for usage, which the client did not want
 	body      []byte
+	sent      int // length of the body as it is sent, in bytes
 	rewritten bool
 	input     int64 // estimate of the prompt, in tokens
 	choices   int64 // that are generated: one a prompt and n
@@ -59,11 +65,46 @@ func (x *Exchange) Body() (body []byte, rewritten bool) {
 	return body, x.rewritten
 }
 
-// Upstream is the name of the upstream that is to answer.
-func (x *Exchange) Upstream() string { return x.route.Upstream }
+// ID names the exchange within this process.
+func (x *Exchange) ID() string { return strconv.FormatUint(x.id.Seq, 36) }
 
-// Credential is what the upstream is to be shown; "" is nothing.
-func (x *Exchange) Credential() config.Secret { return x.route.Credential }
+// Upstream is the name of the upstream that is to be asked first.
+func (x *Exchange) Upstream() string { return x.target.Server.Name }
+
+// Credential is what the upstream is to be shown; "" is nothing, or for each
+// attempt to choose.
+func (x *Exchange) Credential() config.Secret {
+	if x.attempts != nil {
+		return ""
+	}
+	return x.target.Server.Credential
+}
+
+// Timeouts bound an answer. They are those of the upstream, or of the slowest of
+// those that may answer.
+type Timeouts struct {
+	FirstByte time.Duration // until the answer begins
+	Idle      time.Duration // longest silence in the middle of it
+	Total     time.Duration // until it ends; 0 is without end
+}
+
+// Timeouts bound the answer.
+func (x *Exchange) Timeouts() Timeouts { return x.timeouts }
+
+// plan decides where the request may go.
+func (x *Exchange) plan(route *upstream.Route, rules []rule) *openai.Error {
+	plan, err := route.Plan()
+	if err != nil {
+		return noKey(err)
+	}
+	x.target, x.attempts = plan[0], newAttempts(x, plan, rules)
+	x.timeouts.FirstByte, x.timeouts.Idle, x.timeouts.Total = upstream.Timeouts(plan)
+	if !x.stream {
+		// A plain answer begins when all of it is there.
+		x.timeouts.FirstByte = cmp.Or(x.timeouts.Total, x.timeouts.Idle)
+	}
+	return nil
+}
 
 // Streamed tells whether the client asked for a stream.
 func (x *Exchange) Streamed() bool { return x.stream }
@@ -81,45 +122,54 @@ func (x *Exchange) admit(ctx context.Context, body []byte) *openai.Error {
 		return err
 	}
 	x.asking, x.stream = request.Model, request.Stream
-	if err := x.resolve(); err != nil {
+	route, err := x.resolve()
+	if err != nil {
+		return err
+	}
+	limits, cause := x.g.policy.rules(ring, x.key)
+	if cause != nil {
+		return internal(cause)
+	}
+	if err := x.plan(route, limits.attempt); err != nil {
 		return err
 	}
 	var answers int64
 	x.input, answers = estimate(&request, body)
 	x.choices = saturated(answers, request.N)
-	x.reserved = reservation(&request, x.route.Model, x.input, x.choices)
-	if err := x.charge(ctx, ring); err != nil {
+	x.reserved = reservation(&request, x.model, x.input, x.choices)
+	if err := x.charge(ctx, limits.exchange); err != nil {
 		return err
 	}
 	x.asked = request.Stream && !request.IncludeUsage
 	x.body = request.Apply(body, openai.Edit{
-		Model: x.route.Model.Name, MaxTokens: x.route.Model.MaxOutput, IncludeUsage: x.asked,
+		Model: x.target.Model, MaxTokens: x.model.MaxOutput, IncludeUsage: x.asked,
 	})
+	x.sent = len(x.body)
 	x.rewritten = len(x.body) != len(body) || &x.body[0] != &body[0]
 	return nil
 }
 
 // resolve finds the route of the model that the client asks for. A model that
 // does not exist and one that is not the key's are answered alike.
-func (x *Exchange) resolve() *openai.Error {
-	route, ok := x.g.models.Resolve(x.asking)
+func (x *Exchange) resolve() (*upstream.Route, *openai.Error) {
+	route, ok := x.g.models.Table().Resolve(x.asking)
 	switch {
 	case x.asking == "" && !ok:
-		return &openai.Error{
+		return nil, &openai.Error{
 			Status: http.StatusBadRequest, Type: openai.TypeInvalidRequest, Code: openai.CodeMissingParameter, Param: "model",
 			Message: "You must provide a model parameter: GET /v1/models lists those you can use.",
 		}
 	case !ok || !ModelAllowed(x.key, route.Model):
-		return &openai.Error{
+		return nil, &openai.Error{
 			Status: http.StatusNotFound, Type: openai.TypeInvalidRequest, Code: openai.CodeModelNotFound, Param: "model",
 			Message: "The model `" + x.asking + "` does not exist or you do not have access to it. GET /v1/models lists those you can use.",
 		}
 	}
-	x.route = route
+	x.model = route.Model
 	if x.asking == "" {
 		x.asking = route.Model.Name
 	}
-	return nil
+	return route, nil
 }
 
 // ModelAllowed tells whether a key may use a model, under whichever of its names.
@@ -128,17 +178,13 @@ func ModelAllowed(key *keyring.Key, m config.Model) bool {
 }
 
 // charge asks the store to admit the exchange.
-func (x *Exchange) charge(ctx context.Context, ring *keyring.Ring) *openai.Error {
-	rules, err := x.g.policy.rules(ring, x.key)
-	if err != nil {
-		return internal(err)
-	}
+func (x *Exchange) charge(ctx context.Context, rules []rule) *openai.Error {
 	x.id = x.g.nextID()
 	x.charges = make([]ratelimit.Charge, len(rules))
 	policies := make([]failover.Policy, len(rules))
 	for i := range rules {
 		r := &rules[i]
-		x.charges[i] = ratelimit.Charge{Limit: r.limit, Scope: r.scopeFor(x.route.Model.Name), Cost: x.cost(r)}
+		x.charges[i] = ratelimit.Charge{Limit: r.limit, Scope: r.scopeFor(x.model.Name), Cost: x.cost(r)}
 		policies[i] = r.failure
 	}
 	now := time.Now()
@@ -186,7 +232,7 @@ func (x *Exchange) Write(p []byte, last bool) (out []byte, changed bool) {
 	}
 	if x.ttft == 0 && x.meter.begun() {
 		x.ttft = time.Since(x.call.Start)
-		x.g.metrics.FirstToken(x.route.Model.Name, x.ttft)
+		x.g.metrics.FirstToken(x.model.Name, x.ttft)
 	}
 	// A client may hang up as soon as it has read the end, and may come back at
 	// once: by then the exchange must be settled.
@@ -194,6 +240,22 @@ func (x *Exchange) Write(p []byte, last bool) (out []byte, changed bool) {
 		x.conclude(x.meter.reading(), last)
 	}
 	return out, changed
+}
+
+// Expire ends a stream whose upstream says nothing more in time, after so long. It
+// answers what to send to the client as the last thing, before the stream is broken
+// off; nil if the answer has ended already.
+func (x *Exchange) Expire(after time.Duration) []byte {
+	m, ok := x.meter.(*streamMeter)
+	if !ok || m.over() || x.settled.Load() {
+		return nil
+	}
+	out := m.interrupt(&openai.Error{
+		Type: openai.TypeServer, Code: openai.CodeUpstreamTimeout,
+		Message: "The upstream server did not go on with its answer in time: it was given " + after.String() + ".",
+	})
+	x.conclude(m.reading(), false)
+	return out
 }
 
 // End says that nothing more will come. It settles what is not settled yet: the
@@ -230,7 +292,7 @@ func (x *Exchange) conclude(r reading, last bool) {
 	}
 	actual, source := x.count(r)
 	if outcome == ledger.OK && source == ledger.Exact {
-		x.g.lengths.observe(x.key.ID, x.route.Model.Name, actual.output/max(1, x.choices))
+		x.g.lengths.observe(x.key.ID, x.model.Name, actual.output/max(1, x.choices))
 	}
 	x.settle(outcome, source, actual, r.usage)
 }

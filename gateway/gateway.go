@@ -19,7 +19,7 @@ import (
 // Options are what a Gateway works with. Ledger may be nil.
 type Options struct {
 	Config *config.Config
-	Models *upstream.Table
+	Models *upstream.Directory
 	Keys   *keyring.Keyring
 	Limits Limiter
 	// Instance names this process in its limits' store; see ratelimit.ID.
@@ -31,7 +31,7 @@ type Options struct {
 
 // Gateway admits calls and settles them.
 type Gateway struct {
-	models   *upstream.Table
+	models   *upstream.Directory
 	keys     *keyring.Keyring
 	limits   Limiter
 	ledger   *ledger.Ledger

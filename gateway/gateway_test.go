@@ -28,13 +28,13 @@ func newGateway(t *testing.T, keys map[string]*keyring.Key, limits ...config.Lim
 	cfg := &config.Config{
 		Upstreams: []config.Upstream{{Name: "up"}},
 		Models: []config.Model{
-			{Name: "big", Aliases: []string{"alias"}, Upstream: "up", MaxOutput: 1000},
-			{Name: "small", Upstream: "up", Context: 100},
+			{Name: "big", Aliases: []string{"alias"}, Upstreams: []string{"up"}, MaxOutput: 1000},
+			{Name: "small", Upstreams: []string{"up"}, Context: 100},
 		},
 		Plans:  map[string][]config.Limit{"free": {{Name: "slots", Per: []config.Scope{config.PerKey}, Unit: config.Concurrency, Amount: 1}}},
 		Limits: limits,
 	}
-	models, err := upstream.New(cfg)
+	models, err := upstream.New(cfg, upstream.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,14 +280,14 @@ func TestClientStatus(t *testing.T) {
 // BenchmarkExchange is the gateway's part of a plain request.
 func BenchmarkExchange(b *testing.B) {
 	cfg := &config.Config{
-		Upstreams: []config.Upstream{{Name: "up"}}, Models: []config.Model{{Name: "big", Upstream: "up", MaxOutput: 1000}},
+		Upstreams: []config.Upstream{{Name: "up"}}, Models: []config.Model{{Name: "big", Upstreams: []string{"up"}, MaxOutput: 1000}},
 		Limits: []config.Limit{
 			{Name: "rps", Per: []config.Scope{config.PerKey}, Unit: config.Requests, Amount: 1 << 40, Window: time.Second},
 			{Name: "tpm", Per: []config.Scope{config.PerKey}, Unit: config.Tokens, Amount: 1 << 40, Window: time.Minute},
 			{Name: "slots", Unit: config.Concurrency, Amount: 1 << 30},
 		},
 	}
-	models, err := upstream.New(cfg)
+	models, err := upstream.New(cfg, upstream.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"strconv"
 	"sync"
 	"time"
 
@@ -12,7 +13,29 @@ import (
 type live struct {
 	mu        sync.Mutex
 	exchanges map[ratelimit.ID]*Exchange // guarded by mu
+	held      map[ratelimit.ID]*held     // guarded by mu
 	changed   chan struct{}              // told when the last one ends
+}
+
+// held is what an attempt has reserved.
+type held struct {
+	id      ratelimit.ID
+	charges []ratelimit.Charge
+}
+
+func (l *live) hold(h *held) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held == nil {
+		l.held = map[ratelimit.ID]*held{}
+	}
+	l.held[h.id] = h
+}
+
+func (l *live) letGo(h *held) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.held, h.id)
 }
 
 func (l *live) add(x *Exchange) {
@@ -43,6 +66,9 @@ func (l *live) unsettled() []ratelimit.ID {
 			ids = append(ids, id)
 		}
 	}
+	for id := range l.held {
+		ids = append(ids, id)
+	}
 	return ids
 }
 
@@ -52,11 +78,37 @@ func (l *live) len() int {
 	return len(l.exchanges)
 }
 
+// owner finds what was reserved under an id, and tells whether it is settled.
+func (l *live) owner(id ratelimit.ID) (charges []ratelimit.Charge, settled func() bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if x, ok := l.exchanges[id]; ok {
+		return x.charges, x.settled.Load
+	}
+	if h, ok := l.held[id]; ok {
+		return h.charges, func() bool {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return l.held[id] == nil
+		}
+	}
+	return nil, nil
+}
+
 func (l *live) find(id ratelimit.ID) (*Exchange, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	x, ok := l.exchanges[id]
 	return x, ok
+}
+
+// named finds an exchange of this process by its [Exchange.ID].
+func (g *Gateway) named(name string) (*Exchange, bool) {
+	seq, err := strconv.ParseUint(name, 36, 64)
+	if err != nil {
+		return nil, false
+	}
+	return g.live.find(ratelimit.ID{Instance: g.instance, Seq: seq})
 }
 
 // Live is how many exchanges have not ended.
@@ -114,16 +166,16 @@ func (g *Gateway) renew(ctx context.Context) {
 }
 
 func (g *Gateway) putBack(ctx context.Context, id ratelimit.ID) {
-	x, ok := g.live.find(id)
-	if !ok || x.settled.Load() {
+	charges, settled := g.live.owner(id)
+	if settled == nil || settled() {
 		return
 	}
-	err := g.limits.PutBack(ctx, id, x.charges)
-	if err == nil && x.settled.Load() {
+	err := g.limits.PutBack(ctx, id, charges)
+	if err == nil && settled() {
 		// It ended meanwhile, and the store did not know it then.
 		err = g.limits.Settle(ctx, id, nil)
 	}
 	if err != nil {
-		g.log.Warn().Err(err).Str("request_id", x.call.RequestID).Msg("putting a lost lease back failed")
+		g.log.Warn().Err(err).Stringer("exchange", id).Msg("putting a lost lease back failed")
 	}
 }

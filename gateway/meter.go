@@ -57,15 +57,26 @@ func (m *streamMeter) write(p []byte, last bool) (out []byte, changed bool) {
 		return out, changed
 	}
 	// Clients take a clean end without a finish_reason for success.
-	m.cut = &openai.Error{
+	return m.fail(out, &openai.Error{
 		Type: openai.TypeServer, Code: openai.CodeUpstreamError,
 		Message: "The upstream server ended the answer before it was complete.",
-	}
+	}), true
+}
+
+// interrupt is the last thing to send of an answer that is broken off.
+func (m *streamMeter) interrupt(e *openai.Error) []byte {
+	out, _ := m.events.Write(nil, true)
+	return m.fail(out, e)
+}
+
+// fail appends an error event to what there is to pass on.
+func (m *streamMeter) fail(out []byte, e *openai.Error) []byte {
+	m.cut = e
 	event := make([]byte, 0, len(out)+512)
 	event = append(event, out...)
 	event = append(event, "\n\ndata: "...) // what came before may be half an event
-	event = append(event, m.cut.Body()...)
-	return append(event, "\n\n"...), true
+	event = append(event, e.Body()...)
+	return append(event, "\n\n"...)
 }
 
 func (m *streamMeter) over() bool  { return m.events.Done() }

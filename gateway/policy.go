@@ -23,18 +23,34 @@ type policy struct {
 // first used.
 type keyRules struct {
 	ring  *keyring.Ring
-	byKey sync.Map // *keyring.Key to []rule
+	byKey sync.Map // *keyring.Key to *rules
+}
+
+// rules are what a key is limited by.
+type rules struct {
+	exchange []rule
+	attempt  []rule // of each attempt at an upstream
 }
 
 // rule is a limit as it applies to one key.
 type rule struct {
 	limit   *ratelimit.Limit
 	scope   string // whole, or what stands before the model's name
-	model   bool   // the scope ends in the model's name
+	model   bool   // the scope goes on with the model's name
+	at      at     // and with where the attempt goes
 	reserve config.Reserve
 	fixed   int64 // tokens of output, of config.ReserveFixed
 	failure failover.Policy
 }
+
+// at is what of an attempt a rule tells apart.
+type at uint8
+
+const (
+	anywhere at = iota
+	atUpstream
+	atKey // of an upstream
+)
 
 // newPolicy checks that all limits of a configuration can be kept.
 func newPolicy(cfg *config.Config) (policy, error) {
@@ -56,16 +72,16 @@ func newPolicy(cfg *config.Config) (policy, error) {
 
 // rules are the limits of a key: its own before its plan's before everyone's,
 // by name.
-func (p *policy) rules(ring *keyring.Ring, key *keyring.Key) ([]rule, error) {
+func (p *policy) rules(ring *keyring.Ring, key *keyring.Key) (*rules, error) {
 	current := p.current.Load()
 	if current.ring != ring {
 		current = &keyRules{ring: ring}
 		p.current.Store(current)
 	}
-	if rules, ok := current.byKey.Load(key); ok {
-		return rules.([]rule), nil
+	if known, ok := current.byKey.Load(key); ok {
+		return known.(*rules), nil
 	}
-	var rules []rule
+	all := &rules{}
 	for _, l := range override(p.defaults, p.plans[key.Plan], key.Limits) {
 		if l.WhenPlan != "" && l.WhenPlan != key.Plan {
 			continue
@@ -76,10 +92,14 @@ func (p *policy) rules(ring *keyring.Ring, key *keyring.Key) ([]rule, error) {
 		}
 		r := newRule(limit, l.Per, key)
 		r.reserve, r.fixed, r.failure = l.Reserve, l.Fixed, failures[l.OnFailure]
-		rules = append(rules, r)
+		if r.at == anywhere {
+			all.exchange = append(all.exchange, r)
+		} else {
+			all.attempt = append(all.attempt, r)
+		}
 	}
-	current.byKey.Store(key, rules)
-	return rules, nil
+	current.byKey.Store(key, all)
+	return all, nil
 }
 
 // override merges lists of limits: a later one replaces an earlier one's of the
@@ -150,6 +170,10 @@ func newRule(limit *ratelimit.Limit, per []config.Scope, key *keyring.Key) rule 
 			part("plan", key.Plan)
 		case config.PerModel:
 			r.model = true
+		case config.PerUpstream:
+			r.at = max(r.at, atUpstream)
+		case config.PerUpstreamKey:
+			r.at = atKey
 		}
 	}
 	if r.model {
@@ -161,6 +185,19 @@ func newRule(limit *ratelimit.Limit, per []config.Scope, key *keyring.Key) rule 
 
 // escape keeps the separators of scopes out of what stands between them.
 var escape = strings.NewReplacer("%", "%25", "/", "%2F", ":", "%3A").Replace
+
+// scopeAt is the scope of a rule for an attempt at an upstream with one of its keys,
+// whose id is "" where there is no pool.
+func (r *rule) scopeAt(model, upstream, key string) string {
+	scope := r.scopeFor(model)
+	if scope != "" {
+		scope += "/"
+	}
+	if r.at == atUpstream {
+		return scope + "upstream:" + upstream
+	}
+	return scope + "upstream_key:" + upstream + "." + key
+}
 
 // scopeFor is the scope of a rule for a model.
 func (r *rule) scopeFor(model string) string {

@@ -68,7 +68,7 @@ func (x *Exchange) cost(r *rule) int64 {
 	case config.ReserveFixed:
 		a.output = min(a.output, r.fixed)
 	case config.ReserveLearned:
-		if p95, ok := x.g.lengths.p95(x.key.ID, x.route.Model.Name); ok {
+		if p95, ok := x.g.lengths.p95(x.key.ID, x.model.Name); ok {
 			a = amounts{input: x.input, output: min(a.output, saturated(max(1, p95), x.choices))}
 		}
 	case config.ReserveMax:

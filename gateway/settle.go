@@ -37,19 +37,27 @@ func (x *Exchange) settle(outcome ledger.Outcome, source ledger.Source, actual a
 	})
 }
 
-// finish tells the store, on a context that no client can cancel.
-func (x *Exchange) finish(tell func(context.Context) error) {
+// finish ends the exchange at the store.
+func (x *Exchange) finish(settle func(context.Context) error) {
 	x.settled.Store(true)
+	x.tell(settle)
+}
+
+// tell tells the store how something ended, on a context that no client can cancel.
+func (x *Exchange) tell(end func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
 	defer cancel()
-	if err := tell(ctx); err != nil {
+	if err := end(ctx); err != nil {
 		x.g.log.Error().Err(err).Str("request_id", x.call.RequestID).Msg("settling with the limit store failed")
 	}
 }
 
 // report tells ledger, metrics and log of an exchange that was admitted.
 func (x *Exchange) report(outcome ledger.Outcome, source ledger.Source, t ledger.Tokens) {
-	x.g.metrics.Settled(x.route.Model.Name, string(outcome), string(source), t.Input, t.Output)
+	if x.attempts != nil {
+		x.attempts.close(amounts{input: t.Input, output: t.Output}, false)
+	}
+	x.g.metrics.Settled(x.model.Name, string(outcome), string(source), t.Input, t.Output)
 	r := x.record(outcome, source)
 	r.Tokens = t
 	x.write(&r, nil)
@@ -71,10 +79,16 @@ func (x *Exchange) refuse(e *openai.Error) {
 func (x *Exchange) record(outcome ledger.Outcome, source ledger.Source) ledger.Record {
 	r := ledger.Record{
 		Time: x.call.Start.UTC(), RequestID: x.call.RequestID, KeyID: x.call.KeyID,
-		Endpoint: x.call.Endpoint.String(), Model: x.asking, ServedModel: x.route.Model.Name, Upstream: x.route.Upstream,
+		Endpoint: x.call.Endpoint.String(), Model: x.asking, ServedModel: x.model.Name,
 		Stream: x.stream, Status: x.status, Outcome: outcome, Source: source,
 		EstimateInput: x.input, Reserved: x.reserved.input + x.reserved.output,
 		TTFT: toMS(x.ttft), Duration: toMS(time.Since(x.call.Start)), Overhead: toMS(x.overhead),
+	}
+	if x.target.Server != nil {
+		r.Upstream, r.Attempts = x.target.Server.Name, 1
+	}
+	if x.attempts != nil {
+		r.Upstream, r.UpstreamKeyID, r.Attempts = x.attempts.server()
 	}
 	if x.key != nil {
 		r.User, r.Team, r.Plan = x.key.User, x.key.Team, x.key.Plan
@@ -99,7 +113,11 @@ func (x *Exchange) log(r *ledger.Record, e *openai.Error) {
 	line.Str("request_id", r.RequestID).Str("key", r.KeyID).Str("endpoint", r.Endpoint).Str("model", r.ServedModel).
 		Str("upstream", r.Upstream).Bool("stream", r.Stream).Int("status", r.Status).Str("outcome", string(r.Outcome)).
 		Int64("input", r.Tokens.Input).Int64("output", r.Tokens.Output).Str("tokens", string(r.Source)).
+		Int("attempts", r.Attempts).
 		Float64("ttft_ms", r.TTFT).Float64("duration_ms", r.Duration)
+	if r.UpstreamKeyID != "" {
+		line.Str("upstream_key", r.UpstreamKeyID)
+	}
 	if e != nil {
 		line.Str("type", e.Type).Str("code", e.Code).Str("limit", r.Limit).AnErr("cause", e.Cause)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weir-gateway/weir/keyring"
 	"github.com/weir-gateway/weir/ratelimit"
+	"github.com/weir-gateway/weir/upstream"
 )
 
 // peekBatch bounds how many limits the store is asked about at a time.
@@ -115,17 +116,17 @@ func (g *Gateway) places(keyID string) ([]counted, error) {
 	seen := map[place]bool{}
 	var all []counted
 	for _, key := range keys {
-		rules, err := g.policy.rules(ring, key)
+		limits, err := g.policy.rules(ring, key)
 		if err != nil {
 			return nil, err
 		}
-		for i := range rules {
-			for _, scope := range g.scopes(&rules[i], key) {
-				at := place{rules[i].limit.ID(), scope}
+		for _, r := range slices.Concat(limits.exchange, limits.attempt) {
+			for _, scope := range g.scopes(&r, key) {
+				at := place{r.limit.ID(), scope}
 				if !seen[at] {
 					seen[at] = true
-					own := strings.Contains(scope, "key:"+escape(key.ID))
-					all = append(all, counted{ratelimit.Charge{Limit: rules[i].limit, Scope: scope}, &rules[i], own})
+					own := slices.Contains(strings.Split(scope, "/"), "key:"+escape(key.ID))
+					all = append(all, counted{ratelimit.Charge{Limit: r.limit, Scope: scope}, &r, own})
 				}
 			}
 		}
@@ -133,16 +134,41 @@ func (g *Gateway) places(keyID string) ([]counted, error) {
 	return all, nil
 }
 
-// scopes are where a rule counts a key: one, or one for each model it may use.
+// scopes are where a rule counts a key: one, or one for each model it may use and
+// each place where that is served.
 func (g *Gateway) scopes(r *rule, key *keyring.Key) []string {
-	if !r.model {
-		return []string{r.scope}
+	models := []string{""}
+	if r.model {
+		models = nil
+		for _, m := range g.models.Table().Models() {
+			if ModelAllowed(key, m) {
+				models = append(models, m.Name)
+			}
+		}
 	}
 	var all []string
-	for _, m := range g.models.Models() {
-		if ModelAllowed(key, m) {
-			all = append(all, r.scopeFor(m.Name))
+	for _, model := range models {
+		if r.at == anywhere {
+			all = append(all, r.scopeFor(model))
+			continue
+		}
+		for _, s := range g.models.Servers() {
+			for _, id := range r.keysOf(s) {
+				all = append(all, r.scopeAt(model, s.Name, id))
+			}
 		}
 	}
 	return all
+}
+
+// keysOf are the ids of an upstream's keys that the rule tells apart.
+func (r *rule) keysOf(s *upstream.Server) []string {
+	if r.at == atUpstream || s.Pool == nil {
+		return []string{""}
+	}
+	var ids []string
+	for _, k := range s.Pool.Status() {
+		ids = append(ids, k.ID)
+	}
+	return ids
 }

@@ -2,24 +2,16 @@ package keyring
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"github.com/rs/zerolog"
 
 	"github.com/weir-gateway/weir/config"
+	"github.com/weir-gateway/weir/watch"
 )
-
-// settle is how long a folder must be quiet before its files are read: editors
-// and `kubectl apply` change a file in several steps.
-const settle = 50 * time.Millisecond
 
 // Keyring is the set of keys now in force, and follows its files.
 type Keyring struct {
@@ -85,67 +77,11 @@ func (k *Keyring) Reload() error {
 
 // Watch reloads when a file changes, until ctx ends.
 func (k *Keyring) Watch(ctx context.Context) error {
-	if len(k.files.Files) == 0 {
-		<-ctx.Done()
-		return nil
+	files := slices.Clone(k.files.Files)
+	if k.files.PepperFile != "" && len(files) > 0 {
+		files = append(files, k.files.PepperFile)
 	}
-	w, err := fsnotify.NewWatcher()
-	if err != nil {
-		return fmt.Errorf("watch key files: %w", err)
-	}
-	defer w.Close()
-	// Folders, not files: a file that is replaced by a rename is another file.
-	for _, f := range slices.Concat(k.files.Files, []string{k.files.PepperFile}) {
-		if f == "" {
-			continue
-		}
-		if err := w.Add(filepath.Dir(f)); err != nil {
-			return fmt.Errorf("watch %s: %w", filepath.Dir(f), err)
-		}
-	}
-	return k.follow(ctx, w)
-}
-
-func (k *Keyring) follow(ctx context.Context, w *fsnotify.Watcher) error {
-	quiet := time.NewTimer(0) // what changed while Open ran
-	defer quiet.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case e, ok := <-w.Events:
-			if !ok {
-				return errors.New("watch key files: the watcher closed")
-			}
-			if !e.Has(fsnotify.Chmod) && k.concerns(e.Name) {
-				quiet.Reset(settle)
-			}
-		case err, ok := <-w.Errors:
-			if !ok {
-				return errors.New("watch key files: the watcher closed")
-			}
-			k.log.Warn().Err(err).Msg("watching key files")
-			quiet.Reset(settle)
-		case <-quiet.C:
-			k.ReloadLogged()
-		}
-	}
-}
-
-// concerns tells whether a change in a watched folder may be one of the key files:
-// others, such as a ledger, may be written there all the time. Names that begin
-// with two dots are how Kubernetes swaps a mounted folder's content.
-func (k *Keyring) concerns(changed string) bool {
-	name := filepath.Base(changed)
-	if strings.HasPrefix(name, "..") {
-		return true
-	}
-	for _, f := range slices.Concat(k.files.Files, []string{k.files.PepperFile}) {
-		if name == filepath.Base(f) {
-			return true
-		}
-	}
-	return false
+	return watch.Files(ctx, files, k.log, k.ReloadLogged)
 }
 
 // ReloadLogged is Reload for signals and watchers: the outcome goes to the log.

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/weir-gateway/weir/config"
+	"github.com/weir-gateway/weir/watch"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -248,7 +249,7 @@ func TestWatchIgnoresItsNeighbours(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { _ = k.Watch(ctx) })
-	time.Sleep(4 * settle) // what changed while it was opened
+	time.Sleep(4 * watch.Settle) // what changed while it was opened
 	neighbour, err := os.Create(filepath.Join(filepath.Dir(file), "usage.jsonl"))
 	if err != nil {
 		t.Fatal(err)
@@ -257,11 +258,11 @@ func TestWatchIgnoresItsNeighbours(t *testing.T) {
 		defer neighbour.Close()
 		for ctx.Err() == nil {
 			_, _ = neighbour.WriteString("line\n")
-			time.Sleep(settle / 10)
+			time.Sleep(watch.Settle / 10)
 		}
 	})
 	before := k.Status().Loaded
-	time.Sleep(6 * settle)
+	time.Sleep(6 * watch.Settle)
 	if after := k.Status().Loaded; !after.Equal(before) {
 		t.Errorf("the keys were read again at %v for another file's sake", after)
 	}

@@ -64,6 +64,8 @@ type Record struct {
 	Model         string    `json:"model,omitempty"`        // as the client named it
 	ServedModel   string    `json:"served_model,omitempty"` // as the upstream knows it
 	Upstream      string    `json:"upstream,omitempty"`
+	UpstreamKeyID string    `json:"upstream_key_id,omitempty"` // of its pool
+	Attempts      int       `json:"attempts,omitempty"`        // made for it, that failed ones included
 	Stream        bool      `json:"stream"`
 	Status        int       `json:"status"` // HTTP status that the client was sent; 0 if it left before
 	Outcome       Outcome   `json:"outcome"`

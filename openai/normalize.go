@@ -225,3 +225,13 @@ func containsAny(s string, words ...string) bool {
 	}
 	return false
 }
+
+// ErrorCode is the code of an upstream's error body, or else its type; "" if it
+// has neither.
+func ErrorCode(body []byte) string {
+	u := readUpstreamError(body)
+	if code := word(u.Code); code != "" {
+		return code
+	}
+	return u.Type
+}

@@ -109,6 +109,9 @@ func (x *exchange) readBody() ([]byte, error) {
 }
 
 func (x *exchange) authorized() bool {
+	if x.sim.keys != nil {
+		return x.sim.keys[bearer(x.r.Header)] != nil
+	}
 	return x.sim.key == "" || bearer(x.r.Header) == x.sim.key
 }
 
@@ -158,7 +161,13 @@ func (x *exchange) prepare(body []byte) error {
 		return err
 	}
 	x.entry.Model = model.Name
-	x.script, err = model.Script.Override(strings.Join(x.r.Header.Values("X-Simulate"), ","))
+	script := model.Script
+	if key := x.sim.keys[bearer(x.r.Header)]; key != nil {
+		if script, err = script.Override(key.next()); err != nil {
+			return badRequest("key", "%v", err)
+		}
+	}
+	x.script, err = script.Override(strings.Join(x.r.Header.Values("X-Simulate"), ","))
 	if err != nil {
 		return badRequest("", "header x-simulate: %v", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,6 +15,10 @@ type Options struct {
 	Models []Model
 	// Key, if not empty, is the bearer that /v1/ asks for.
 	Key string
+	// Keys, if not nil, are the bearers that /v1/ takes instead of Key. Each has a
+	// script that overrides the model's for a request for a completion, given how
+	// many came with that key before it; nil overrides nothing.
+	Keys map[string]func(n int64) string
 	// Log, if not nil, gets one line of JSON for each finished exchange: its
 	// Entry without headers and body.
 	Log io.Writer
@@ -28,6 +33,7 @@ type Options struct {
 type Simulator struct {
 	models     []Model
 	key        string
+	keys       map[string]*keyScript
 	keepBodies bool
 	ledger     *Ledger
 	modelList  []byte
@@ -40,13 +46,36 @@ func New(opts Options) *Simulator {
 	if len(models) == 0 {
 		models = []Model{{Name: "demo", Script: Script{Text: TextAnswer}}}
 	}
+	var keys map[string]*keyScript
+	if opts.Keys != nil {
+		keys = map[string]*keyScript{}
+	}
+	for key, script := range opts.Keys {
+		keys[key] = &keyScript{script: script}
+	}
 	return &Simulator{
 		models:     models,
+		keys:       keys,
 		key:        opts.Key,
 		keepBodies: opts.KeepBodies,
 		ledger:     newLedger(opts.KeepEntries, opts.Log),
 		modelList:  renderModels(models, time.Now()),
 	}
+}
+
+// keyScript is how the simulator treats the requests with one key.
+type keyScript struct {
+	script func(n int64) string
+	n      atomic.Int64
+}
+
+// next is what overrides the script of the next request.
+func (k *keyScript) next() string {
+	n := k.n.Add(1) - 1
+	if k.script == nil {
+		return ""
+	}
+	return k.script(n)
 }
 
 // Ledger returns what the simulator did.

@@ -28,6 +28,9 @@ type Metrics struct {
 	shadowed *prometheus.CounterVec
 	failed   *prometheus.CounterVec
 	dropped  prometheus.Counter
+	attempts *prometheus.CounterVec
+	ended    *prometheus.CounterVec
+	moved    *prometheus.CounterVec
 }
 
 // NewMetrics returns metrics on a registry of their own, with those of the Go
@@ -51,9 +54,12 @@ func NewMetrics() *Metrics {
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "weir_store_owed_dropped_total", Help: "Exchanges that the limit store was to be told of, and that were forgotten for want of room.",
 		}),
-		leases: counter("weir_leases_lost_total", "Leases of live exchanges that the limit store had lost, and that were put back."),
+		attempts: counter("weir_upstream_attempts_total", "Attempts at upstreams with several keys or alternatives.", "upstream"),
+		ended:    counter("weir_upstream_attempts_answered_total", "Attempts that were answered, by what the answer says of the key.", "upstream", "outcome"),
+		moved:    counter("weir_upstream_key_changes_total", "Changes of the state of upstream keys, by the new state.", "upstream", "state"),
+		leases:   counter("weir_leases_lost_total", "Leases of live exchanges that the limit store had lost, and that were put back."),
 	}
-	m.registry.MustRegister(m.requests, m.duration, m.active, m.errors, m.tokens, m.settled, m.refused, m.ttft, m.overhead, m.leases, m.shadowed, m.failed, m.dropped,
+	m.registry.MustRegister(m.requests, m.duration, m.active, m.errors, m.tokens, m.settled, m.refused, m.ttft, m.overhead, m.leases, m.shadowed, m.failed, m.dropped, m.attempts, m.ended, m.moved,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -81,6 +87,13 @@ func (m *Metrics) Registerer() prometheus.Registerer { return m.registry }
 // Gauge registers a gauge that is read at each scrape.
 func (m *Metrics) Gauge(name, help string, read func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
+}
+
+// UpstreamGauge is Gauge with the name of an upstream as its label.
+func (m *Metrics) UpstreamGauge(name, help, upstream string, read func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: name, Help: help, ConstLabels: prometheus.Labels{"upstream": upstream},
+	}, read))
 }
 
 // Handler serves GET /metrics.
@@ -115,6 +128,17 @@ func (m *Metrics) StoreFailed(op string) { m.failed.WithLabelValues(op).Inc() }
 
 // StoreDropped counts exchanges that the store will never be told of.
 func (m *Metrics) StoreDropped(n int) { m.dropped.Add(float64(n)) }
+
+// Attempt counts an attempt that begins.
+func (m *Metrics) Attempt(upstream string) { m.attempts.WithLabelValues(upstream).Inc() }
+
+// AttemptEnded counts an attempt that was answered.
+func (m *Metrics) AttemptEnded(upstream, outcome string) {
+	m.ended.WithLabelValues(upstream, outcome).Inc()
+}
+
+// KeyChanged counts an upstream key that came into a state.
+func (m *Metrics) KeyChanged(upstream, state string) { m.moved.WithLabelValues(upstream, state).Inc() }
 
 // FirstToken notes how long the first part of an answer took.
 func (m *Metrics) FirstToken(model string, took time.Duration) {

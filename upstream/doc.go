@@ -1,7 +1,9 @@
-// Package upstream knows the models that clients may name, and where each is
-// served.
+// Package upstream knows the models that clients may name, where each is served,
+// and how those servers do.
 //
-// A [Table] is made from the configuration once and never changes. It resolves
-// a name, which may be an alias, to a [Route]: the model's own name, the
-// upstream that serves it and that upstream's credential.
+// A [Directory] follows the servers: which of them answer, what models those list
+// that are asked to, and which keys of their pools can be used. Its [Table] is
+// immutable and replaced when a list changes; it resolves a name, which may be an
+// alias, to a [Route]: the model and the targets that serve it. [Route.Plan] orders
+// the targets for one request.
 package upstream

@@ -1,67 +1,112 @@
 package upstream
 
 import (
-	"bytes"
-	"fmt"
-	"os"
+	"slices"
 
 	"github.com/weir-gateway/weir/config"
 )
 
-// Route is where the requests for a model go.
+// Target is one place where a model is served.
+type Target struct {
+	Server *Server
+	Model  string // what the server calls the model
+	Weight uint32 // share of the requests that begin here
+}
+
+// Route is where the requests for a model can go.
 type Route struct {
-	Model      config.Model
-	Upstream   string        // name of the upstream
-	Credential config.Secret // sent as a bearer token; "" sends none
+	Model   config.Model
+	Targets []Target // in order of preference; never empty
 }
 
 // Table resolves models. It is immutable.
 type Table struct {
-	byName       map[string]Route // under the name and each alias
-	models       []config.Model   // in the order of the configuration
+	byName       map[string]*Route // under the name and each alias
+	models       []config.Model    // in the order of the configuration, then of the offers
 	defaultModel string
 }
 
-// New makes the table of a configuration, and reads the credentials that it
-// keeps in files.
-func New(cfg *config.Config) (*Table, error) {
-	credentials := map[string]config.Secret{}
-	for _, u := range cfg.Upstreams {
-		secret, err := credential(u)
-		if err != nil {
-			return nil, fmt.Errorf("upstream %q: %w", u.Name, err)
-		}
-		credentials[u.Name] = secret
+// newTable makes a table of the configured models and of what the servers offer.
+// A configured model is served where the configuration says, and nowhere else; one
+// that several servers offer is served by all of them, in their order.
+func newTable(cfg *config.Config, servers []*Server) *Table {
+	t := &Table{byName: map[string]*Route{}}
+	byServer := map[string]*Server{}
+	for _, s := range servers {
+		byServer[s.Name] = s
 	}
-	t := &Table{byName: map[string]Route{}, models: cfg.Models, defaultModel: cfg.DefaultModel}
+	var routes []*Route
 	for _, m := range cfg.Models {
-		r := Route{Model: m, Upstream: m.Upstream, Credential: credentials[m.Upstream]}
+		r := &Route{Model: m}
+		for _, name := range m.Upstreams {
+			served := m.Name
+			if other, ok := m.ServedAs[name]; ok {
+				served = other
+			}
+			r.Targets = append(r.Targets, Target{Server: byServer[name], Model: served, Weight: m.Weights[name]})
+		}
+		r.Model.Context = window(r)
 		for _, name := range Names(m) {
 			t.byName[name] = r
 		}
+		routes = append(routes, r)
 	}
-	return t, nil
+	configured := len(routes)
+	for _, s := range servers {
+		for _, m := range s.offers() {
+			r, ok := t.byName[m.Name]
+			switch {
+			case !ok:
+				r = &Route{Model: config.Model{Name: m.Name, Context: m.Context}}
+				t.byName[m.Name] = r
+				routes = append(routes, r)
+			case slices.Contains(routes[:configured], r):
+				continue
+			}
+			r.Targets = append(r.Targets, Target{Server: s, Model: m.Name})
+			r.Model.Upstreams = append(r.Model.Upstreams, s.Name)
+		}
+	}
+	for _, r := range routes {
+		t.models = append(t.models, r.Model)
+	}
+	t.defaultModel = defaultModel(cfg.DefaultModel)
+	return t
 }
 
-// credential is the secret of an upstream, from its file if it has one.
-func credential(u config.Upstream) (config.Secret, error) {
-	if u.KeyFile == "" {
-		return u.Key, nil
+func defaultModel(name string) string {
+	switch name {
+	case "":
+		return config.DefaultModel
+	case config.NoModel:
+		return ""
 	}
-	text, err := os.ReadFile(u.KeyFile)
-	if err != nil {
-		return "", fmt.Errorf("read key_file: %w", err)
+	return name
+}
+
+// window is a model's context window: as configured, else the smallest that its
+// servers tell, else the catalogue's.
+func window(r *Route) int64 {
+	if r.Model.Context > 0 {
+		return r.Model.Context
 	}
-	text = bytes.TrimSpace(text)
-	if len(text) == 0 || bytes.ContainsAny(text, " \t\r\n") {
-		return "", fmt.Errorf("key_file %s must hold one credential and nothing else", u.KeyFile)
+	var least int64
+	for _, t := range r.Targets {
+		for _, m := range t.Server.listed() {
+			if m.Name == t.Model && m.Context > 0 && (least == 0 || m.Context < least) {
+				least = m.Context
+			}
+		}
 	}
-	return config.Secret(text), nil
+	if least == 0 {
+		least = catalogued(r.Model.Name)
+	}
+	return least
 }
 
 // Resolve finds the route of a model by its name or an alias. The empty name is
 // the default model's, if there is one.
-func (t *Table) Resolve(name string) (Route, bool) {
+func (t *Table) Resolve(name string) (*Route, bool) {
 	if name == "" {
 		name = t.defaultModel
 	}
@@ -69,7 +114,7 @@ func (t *Table) Resolve(name string) (Route, bool) {
 	return r, ok
 }
 
-// Models are the models, in the order of the configuration.
+// Models are the models that can be named.
 func (t *Table) Models() []config.Model { return t.models }
 
 // Names are the names of a model: its own, then its aliases.

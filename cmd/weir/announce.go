@@ -10,7 +10,10 @@ import (
 // command to paste.
 func (c *upCmd) announce(e *env, site *site, s *server, addr string) {
 	base := "http://" + reachable(addr) + "/v1"
-	model, key := site.cfg.Models[0].Name, site.secret
+	model, key := "MODEL", site.secret
+	if models := s.upstreams.Table().Models(); len(models) > 0 {
+		model = models[0].Name
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nweir is ready.\n\n  URL      %s\n  Model    %s\n", base, model)
 	if key != "" {

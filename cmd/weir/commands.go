@@ -44,7 +44,7 @@ func checkParts(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	models, err := upstream.New(cfg)
+	models, err := upstream.New(cfg, upstream.Options{SystemCA: envoy.SystemCA()})
 	if err != nil {
 		return err
 	}

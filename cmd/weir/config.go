@@ -21,6 +21,9 @@ import (
 //go:embed demo.yaml
 var demoConfig []byte
 
+//go:embed megallm.yaml
+var megaLLMConfig []byte
+
 // configFlags say which configuration to use.
 type configFlags struct {
 	Config string `short:"c" placeholder:"FILE" help:"Configuration. Default: $$CONFIG_FILE, else ./weir.yaml, else the built-in demo."`

@@ -40,6 +40,9 @@ type site struct {
 // open reads the configuration, or starts the demo.
 func (f runFlags) open(e *env, log zerolog.Logger) (*site, error) {
 	file := f.file(e)
+	if url, _ := e.getenv("MEGALLM_BASE_URL"); file == "" && url != "" {
+		return openMegaLLM(e, f.Listen, log)
+	}
 	if file == "" {
 		return openDemo(f.Listen)
 	}
@@ -55,6 +58,28 @@ func (f runFlags) open(e *env, log zerolog.Logger) (*site, error) {
 		return nil, err
 	}
 	return &site{cfg: cfg, keys: keys, stop: func() {}}, nil
+}
+
+// openMegaLLM is the site of a key-rotating proxy whose environment is all there
+// is: the keys of the upstream in data/keys.txt, those of clients in
+// config/api_keys.json, or one made for this run.
+func openMegaLLM(e *env, listen string, log zerolog.Logger) (*site, error) {
+	cfg, err := config.Parse("", megaLLMConfig, true, e.getenv)
+	if err != nil {
+		return nil, said(e, err)
+	}
+	if listen != "" {
+		cfg.Listen = listen
+	}
+	s := &site{cfg: cfg, stop: func() {}}
+	const clientKeys = "config/api_keys.json"
+	if _, err := os.Stat(clientKeys); err == nil {
+		cfg.Keys.Files = []string{clientKeys}
+		s.keys, err = openKeys(cfg, log)
+		return s, err
+	}
+	s.secret, s.keys = demoKey()
+	return s, nil
 }
 
 // openDemo starts the demo upstream.

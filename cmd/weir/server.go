@@ -40,14 +40,15 @@ const messageRoom = 1 << 20
 // server is everything that weir serves, wired. Its parts run from listen until
 // stop.
 type server struct {
-	cfg     *config.Config
-	log     zerolog.Logger
-	sockets envoy.Sockets
-	keys    *keyring.Keyring
-	gateway *gateway.Gateway
-	ledger  *ledger.Ledger
-	store   *store
-	api     *api.API
+	cfg       *config.Config
+	log       zerolog.Logger
+	sockets   envoy.Sockets
+	keys      *keyring.Keyring
+	gateway   *gateway.Gateway
+	ledger    *ledger.Ledger
+	store     *store
+	upstreams *upstream.Directory
+	api       *api.API
 
 	grpc    *grpc.Server
 	apiHTTP *http.Server
@@ -62,12 +63,12 @@ type server struct {
 func newServer(cfg *config.Config, keys *keyring.Keyring, sockets envoy.Sockets, log zerolog.Logger) (*server, error) {
 	s := &server{cfg: cfg, log: log, sockets: sockets, keys: keys}
 	metrics := telemetry.NewMetrics()
-	models, err := upstream.New(cfg)
-	if err != nil {
+	instance := rand.Uint64() // exchanges of two processes must never be taken for each other
+	var err error
+	if s.store, err = openStore(cfg, instance, metrics, log); err != nil {
 		return nil, err
 	}
-	instance := rand.Uint64() // exchanges of two processes must never be taken for each other
-	if s.store, err = openStore(cfg, instance, metrics, log); err != nil {
+	if s.upstreams, err = openUpstreams(cfg, s.store.share, metrics, log); err != nil {
 		return nil, err
 	}
 	if cfg.LedgerFile != "" {
@@ -76,7 +77,7 @@ func newServer(cfg *config.Config, keys *keyring.Keyring, sockets envoy.Sockets,
 		}
 	}
 	s.gateway, err = gateway.New(gateway.Options{
-		Config: cfg, Models: models, Keys: keys, Limits: s.store, Instance: instance, Ledger: s.ledger, Metrics: metrics, Log: log,
+		Config: cfg, Models: s.upstreams, Keys: keys, Limits: s.store, Instance: instance, Ledger: s.ledger, Metrics: metrics, Log: log,
 	})
 	if err != nil {
 		return nil, err
@@ -84,9 +85,9 @@ func newServer(cfg *config.Config, keys *keyring.Keyring, sockets envoy.Sockets,
 	s.grpc = newGRPC(cfg.Envoy.MaxRequestBytes)
 	authv3.RegisterAuthorizationServer(s.grpc, authz.New(keys, s.denied, metrics))
 	extprocv3.RegisterExternalProcessorServer(s.grpc, extproc.New(s.gateway, log))
-	s.api = api.New(api.Options{Models: models, Keys: keys, Metrics: metrics, Store: s.store.health, KeyHeader: envoy.HeaderKey})
+	s.api = api.New(api.Options{Models: s.upstreams, Keys: keys, Metrics: metrics, Store: s.store.health, KeyHeader: envoy.HeaderKey})
 	s.apiHTTP = newHTTP(s.api)
-	s.ops = newHTTP(admin.New(s.gateway, log))
+	s.ops = newHTTP(admin.New(s.gateway, s.upstreams, log))
 	if cfg.MetricsListen != "" {
 		mux := http.NewServeMux()
 		mux.Handle("GET /metrics", metrics.Handler())
@@ -208,6 +209,7 @@ func (s *server) run(ctx context.Context) error {
 	group.Go(func() error { return s.keys.Watch(ctx) })
 	group.Go(func() error { return s.gateway.RenewLeases(ctx) })
 	group.Go(func() error { return s.store.run(ctx) })
+	group.Go(func() error { return s.upstreams.Run(ctx) })
 	group.Go(func() error { return s.reloadOnHangup(ctx) })
 	return group.Wait()
 }
@@ -231,6 +233,7 @@ func (s *server) reloadOnHangup(ctx context.Context) error {
 			return nil
 		case <-hangup:
 			s.keys.ReloadLogged()
+			_ = s.upstreams.Reload() // which logs
 		}
 	}
 }

@@ -17,6 +17,8 @@ import (
 	"github.com/weir-gateway/weir/ratelimit/memstore"
 	"github.com/weir-gateway/weir/ratelimit/redisstore"
 	"github.com/weir-gateway/weir/telemetry"
+	"github.com/weir-gateway/weir/upstream/pool"
+	"github.com/weir-gateway/weir/upstream/pool/redispool"
 )
 
 // store is where limits are counted, and what keeps it going.
@@ -25,6 +27,7 @@ type store struct {
 	run    func(ctx context.Context) error // until ctx ends
 	close  func()
 	health func() api.StoreHealth
+	share  pool.Share // between the pools of all replicas; nil: there is one
 }
 
 // openStore opens the store of a configuration: Redis, or memory.
@@ -68,6 +71,7 @@ func redisStore(cfg *config.Redis, instance uint64, metrics *telemetry.Metrics, 
 	return &store{
 		Limiter: s,
 		run:     s.Run,
+		share:   redispool.New(shared.Client()),
 		close:   func() { closeRedis(s, shared, log) },
 		health:  func() api.StoreHealth { return storeHealth(s.Status()) },
 	}, nil

@@ -2,8 +2,6 @@ package redisstore
 
 import (
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // patience is how long a call may take in tests that are not about that, even on
@@ -26,6 +24,3 @@ func NewShortLived(opts Options, lease, receipt, tombstone, slack time.Duration)
 	opts.lives = lives{lease, receipt, tombstone, slack}
 	return New(opts)
 }
-
-// Client is the client of the store.
-func (s *Store) Client() redis.UniversalClient { return s.client }

@@ -25,6 +25,62 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Strategy chooses among the usable keys of a pool.
+type Strategy int32
+
+const (
+	Strategy_STRATEGY_UNSPECIFIED Strategy = 0
+	// One after the other.
+	Strategy_round_robin Strategy = 1
+	// The one with the fewest requests that run.
+	Strategy_least_in_flight Strategy = 2
+	// In proportion to their weights.
+	Strategy_weighted Strategy = 3
+)
+
+// Enum value maps for Strategy.
+var (
+	Strategy_name = map[int32]string{
+		0: "STRATEGY_UNSPECIFIED",
+		1: "round_robin",
+		2: "least_in_flight",
+		3: "weighted",
+	}
+	Strategy_value = map[string]int32{
+		"STRATEGY_UNSPECIFIED": 0,
+		"round_robin":          1,
+		"least_in_flight":      2,
+		"weighted":             3,
+	}
+)
+
+func (x Strategy) Enum() *Strategy {
+	p := new(Strategy)
+	*p = x
+	return p
+}
+
+func (x Strategy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Strategy) Descriptor() protoreflect.EnumDescriptor {
+	return file_weir_config_v1_config_proto_enumTypes[0].Descriptor()
+}
+
+func (Strategy) Type() protoreflect.EnumType {
+	return &file_weir_config_v1_config_proto_enumTypes[0]
+}
+
+func (x Strategy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Strategy.Descriptor instead.
+func (Strategy) EnumDescriptor() ([]byte, []int) {
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{0}
+}
+
 // OnStoreFailure is what a limit does while the store cannot be asked.
 type OnStoreFailure int32
 
@@ -65,11 +121,11 @@ func (x OnStoreFailure) String() string {
 }
 
 func (OnStoreFailure) Descriptor() protoreflect.EnumDescriptor {
-	return file_weir_config_v1_config_proto_enumTypes[0].Descriptor()
+	return file_weir_config_v1_config_proto_enumTypes[1].Descriptor()
 }
 
 func (OnStoreFailure) Type() protoreflect.EnumType {
-	return &file_weir_config_v1_config_proto_enumTypes[0]
+	return &file_weir_config_v1_config_proto_enumTypes[1]
 }
 
 func (x OnStoreFailure) Number() protoreflect.EnumNumber {
@@ -78,7 +134,7 @@ func (x OnStoreFailure) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use OnStoreFailure.Descriptor instead.
 func (OnStoreFailure) EnumDescriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{0}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{1}
 }
 
 // Scope is what a limit counts for.
@@ -91,6 +147,10 @@ const (
 	Scope_team              Scope = 3
 	Scope_plan              Scope = 4
 	Scope_model             Scope = 5
+	// The upstream that an attempt is sent to.
+	Scope_upstream Scope = 6
+	// The key of the pool that an attempt takes.
+	Scope_upstream_key Scope = 7
 )
 
 // Enum value maps for Scope.
@@ -102,6 +162,8 @@ var (
 		3: "team",
 		4: "plan",
 		5: "model",
+		6: "upstream",
+		7: "upstream_key",
 	}
 	Scope_value = map[string]int32{
 		"SCOPE_UNSPECIFIED": 0,
@@ -110,6 +172,8 @@ var (
 		"team":              3,
 		"plan":              4,
 		"model":             5,
+		"upstream":          6,
+		"upstream_key":      7,
 	}
 )
 
@@ -124,11 +188,11 @@ func (x Scope) String() string {
 }
 
 func (Scope) Descriptor() protoreflect.EnumDescriptor {
-	return file_weir_config_v1_config_proto_enumTypes[1].Descriptor()
+	return file_weir_config_v1_config_proto_enumTypes[2].Descriptor()
 }
 
 func (Scope) Type() protoreflect.EnumType {
-	return &file_weir_config_v1_config_proto_enumTypes[1]
+	return &file_weir_config_v1_config_proto_enumTypes[2]
 }
 
 func (x Scope) Number() protoreflect.EnumNumber {
@@ -137,7 +201,7 @@ func (x Scope) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Scope.Descriptor instead.
 func (Scope) EnumDescriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{1}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{2}
 }
 
 // Config is the whole of weir.yaml.
@@ -155,9 +219,10 @@ type Config struct {
 	Keys *Keys `protobuf:"bytes,4,opt,name=keys,proto3" json:"keys,omitempty"`
 	// Servers that answer.
 	Upstreams []*Upstream `protobuf:"bytes,5,rep,name=upstreams,proto3" json:"upstreams,omitempty"`
-	// Models that clients may name.
+	// Models that clients may name; more can come from upstreams' own lists.
 	Models []*Model `protobuf:"bytes,6,rep,name=models,proto3" json:"models,omitempty"`
-	// Model of requests that name none. Absent: such requests are refused.
+	// Model of requests that name none. Absent: openai-gpt-oss-120b if that is
+	// served; none: such requests are refused.
 	DefaultModel string `protobuf:"bytes,7,opt,name=default_model,json=defaultModel,proto3" json:"default_model,omitempty"`
 	// Plans by name; a key's `plan` chooses one. A plan's limits override the
 	// limits of the same name below.
@@ -515,7 +580,13 @@ type Upstream struct {
 	KeyFile  string    `protobuf:"bytes,4,opt,name=key_file,json=keyFile,proto3" json:"key_file,omitempty"`
 	Timeouts *Timeouts `protobuf:"bytes,5,opt,name=timeouts,proto3" json:"timeouts,omitempty"`
 	// CA bundle that the server's certificate must chain to. Default: the system's.
-	CaFile        string `protobuf:"bytes,6,opt,name=ca_file,json=caFile,proto3" json:"ca_file,omitempty"`
+	CaFile string `protobuf:"bytes,6,opt,name=ca_file,json=caFile,proto3" json:"ca_file,omitempty"`
+	// Credentials of which each attempt takes one, instead of key.
+	Keys *UpstreamKeys `protobuf:"bytes,7,opt,name=keys,proto3" json:"keys,omitempty"`
+	// discover: offer what the server lists under /models, asked again every
+	// minute. catalogue: offer the built-in list of models. Absent: what models
+	// below name it.
+	Models        string `protobuf:"bytes,8,opt,name=models,proto3" json:"models,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -592,20 +663,232 @@ func (x *Upstream) GetCaFile() string {
 	return ""
 }
 
+func (x *Upstream) GetKeys() *UpstreamKeys {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *Upstream) GetModels() string {
+	if x != nil {
+		return x.Models
+	}
+	return ""
+}
+
+// UpstreamKeys is a pool of credentials of one upstream.
+type UpstreamKeys struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// File with a key on each line: KEY [LABEL] [weight=N]. Blank lines and what
+	// follows # are left out. Read again when it changes.
+	File string `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	// The keys themselves.
+	List []*UpstreamKey `protobuf:"bytes,2,rep,name=list,proto3" json:"list,omitempty"`
+	// Which of the usable keys an attempt takes. Default: round_robin.
+	Strategy      Strategy `protobuf:"varint,3,opt,name=strategy,proto3,enum=weir.config.v1.Strategy" json:"strategy,omitempty"`
+	Retry         *Retry   `protobuf:"bytes,4,opt,name=retry,proto3" json:"retry,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpstreamKeys) Reset() {
+	*x = UpstreamKeys{}
+	mi := &file_weir_config_v1_config_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpstreamKeys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpstreamKeys) ProtoMessage() {}
+
+func (x *UpstreamKeys) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_config_v1_config_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpstreamKeys.ProtoReflect.Descriptor instead.
+func (*UpstreamKeys) Descriptor() ([]byte, []int) {
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *UpstreamKeys) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *UpstreamKeys) GetList() []*UpstreamKey {
+	if x != nil {
+		return x.List
+	}
+	return nil
+}
+
+func (x *UpstreamKeys) GetStrategy() Strategy {
+	if x != nil {
+		return x.Strategy
+	}
+	return Strategy_STRATEGY_UNSPECIFIED
+}
+
+func (x *UpstreamKeys) GetRetry() *Retry {
+	if x != nil {
+		return x.Retry
+	}
+	return nil
+}
+
+// UpstreamKey is one credential of a pool.
+type UpstreamKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Best as ${ENV}; inline only in a file with mode 0600.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Name in logs and status. Default: key-N.
+	Label string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
+	// Share of the attempts, of the strategy weighted. Default 1.
+	Weight        uint32 `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpstreamKey) Reset() {
+	*x = UpstreamKey{}
+	mi := &file_weir_config_v1_config_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpstreamKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpstreamKey) ProtoMessage() {}
+
+func (x *UpstreamKey) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_config_v1_config_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpstreamKey.ProtoReflect.Descriptor instead.
+func (*UpstreamKey) Descriptor() ([]byte, []int) {
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *UpstreamKey) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *UpstreamKey) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *UpstreamKey) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+// Retry bounds what one request may try at one upstream.
+type Retry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Different keys. Default 3.
+	Keys uint32 `protobuf:"varint,1,opt,name=keys,proto3" json:"keys,omitempty"`
+	// Attempts in all. Default 3.
+	Tries         uint32 `protobuf:"varint,2,opt,name=tries,proto3" json:"tries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Retry) Reset() {
+	*x = Retry{}
+	mi := &file_weir_config_v1_config_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Retry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Retry) ProtoMessage() {}
+
+func (x *Retry) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_config_v1_config_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Retry.ProtoReflect.Descriptor instead.
+func (*Retry) Descriptor() ([]byte, []int) {
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Retry) GetKeys() uint32 {
+	if x != nil {
+		return x.Keys
+	}
+	return 0
+}
+
+func (x *Retry) GetTries() uint32 {
+	if x != nil {
+		return x.Tries
+	}
+	return 0
+}
+
 // Timeouts of one upstream, as 2s, 500ms, 1m30s.
 type Timeouts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// To connect. Default 2s.
 	Connect string `protobuf:"bytes,1,opt,name=connect,proto3" json:"connect,omitempty"`
-	// Longest silence of the upstream, its first byte included. Default 5m.
-	Idle          string `protobuf:"bytes,2,opt,name=idle,proto3" json:"idle,omitempty"`
+	// Longest silence in the middle of an answer; before one too, unless
+	// first_byte or total say otherwise. Default 5m.
+	Idle string `protobuf:"bytes,2,opt,name=idle,proto3" json:"idle,omitempty"`
+	// Until a streamed answer begins. Default: idle. A plain answer begins when
+	// all of it is generated: it has until total, if that is given, else idle.
+	FirstByte string `protobuf:"bytes,3,opt,name=first_byte,json=firstByte,proto3" json:"first_byte,omitempty"`
+	// From the request to the end of the answer. Default: without end.
+	Total         string `protobuf:"bytes,4,opt,name=total,proto3" json:"total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Timeouts) Reset() {
 	*x = Timeouts{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[6]
+	mi := &file_weir_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -617,7 +900,7 @@ func (x *Timeouts) String() string {
 func (*Timeouts) ProtoMessage() {}
 
 func (x *Timeouts) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[6]
+	mi := &file_weir_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -630,7 +913,7 @@ func (x *Timeouts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeouts.ProtoReflect.Descriptor instead.
 func (*Timeouts) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Timeouts) GetConnect() string {
@@ -647,6 +930,20 @@ func (x *Timeouts) GetIdle() string {
 	return ""
 }
 
+func (x *Timeouts) GetFirstByte() string {
+	if x != nil {
+		return x.FirstByte
+	}
+	return ""
+}
+
+func (x *Timeouts) GetTotal() string {
+	if x != nil {
+		return x.Total
+	}
+	return ""
+}
+
 // Model is a name that clients may use.
 type Model struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -654,19 +951,25 @@ type Model struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Other names for it; requests that use one are sent with the name above.
 	Aliases []string `protobuf:"bytes,2,rep,name=aliases,proto3" json:"aliases,omitempty"`
-	// The upstream that serves it.
+	// The upstreams that serve it, in order of preference: a request goes to the
+	// next one when an upstream, or all of its keys, cannot answer.
 	Upstreams []string `protobuf:"bytes,3,rep,name=upstreams,proto3" json:"upstreams,omitempty"`
 	// Context window in tokens, shown by GET /v1/models. 0: unknown.
 	Context int64 `protobuf:"varint,4,opt,name=context,proto3" json:"context,omitempty"`
 	// Written as max_tokens when the client gives none. 0: nothing is written.
-	MaxOutput     int64 `protobuf:"varint,5,opt,name=max_output,json=maxOutput,proto3" json:"max_output,omitempty"`
+	MaxOutput int64 `protobuf:"varint,5,opt,name=max_output,json=maxOutput,proto3" json:"max_output,omitempty"`
+	// What the model is called at upstreams that know it by another name.
+	ServedAs map[string]string `protobuf:"bytes,6,rep,name=served_as,json=servedAs,proto3" json:"served_as,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Shares of the requests that begin at each upstream; one without a weight is
+	// only fallen back to. Absent: all begin at the first.
+	Weights       map[string]uint32 `protobuf:"bytes,7,rep,name=weights,proto3" json:"weights,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[7]
+	mi := &file_weir_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -678,7 +981,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[7]
+	mi := &file_weir_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -691,7 +994,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Model) GetName() string {
@@ -729,6 +1032,20 @@ func (x *Model) GetMaxOutput() int64 {
 	return 0
 }
 
+func (x *Model) GetServedAs() map[string]string {
+	if x != nil {
+		return x.ServedAs
+	}
+	return nil
+}
+
+func (x *Model) GetWeights() map[string]uint32 {
+	if x != nil {
+		return x.Weights
+	}
+	return nil
+}
+
 // Plan is a named set of limits.
 type Plan struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -739,7 +1056,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[8]
+	mi := &file_weir_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +1068,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[8]
+	mi := &file_weir_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +1081,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Plan) GetLimits() []*Limit {
@@ -785,7 +1102,7 @@ type When struct {
 
 func (x *When) Reset() {
 	*x = When{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[9]
+	mi := &file_weir_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -797,7 +1114,7 @@ func (x *When) String() string {
 func (*When) ProtoMessage() {}
 
 func (x *When) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[9]
+	mi := &file_weir_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -810,7 +1127,7 @@ func (x *When) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use When.ProtoReflect.Descriptor instead.
 func (*When) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *When) GetPlan() string {
@@ -860,7 +1177,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[10]
+	mi := &file_weir_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +1189,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[10]
+	mi := &file_weir_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +1202,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Limit) GetName() string {
@@ -997,7 +1314,7 @@ type Ledger struct {
 
 func (x *Ledger) Reset() {
 	*x = Ledger{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[11]
+	mi := &file_weir_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1009,7 +1326,7 @@ func (x *Ledger) String() string {
 func (*Ledger) ProtoMessage() {}
 
 func (x *Ledger) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[11]
+	mi := &file_weir_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1022,7 +1339,7 @@ func (x *Ledger) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ledger.ProtoReflect.Descriptor instead.
 func (*Ledger) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Ledger) GetFile() string {
@@ -1045,7 +1362,7 @@ type Envoy struct {
 
 func (x *Envoy) Reset() {
 	*x = Envoy{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[12]
+	mi := &file_weir_config_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1057,7 +1374,7 @@ func (x *Envoy) String() string {
 func (*Envoy) ProtoMessage() {}
 
 func (x *Envoy) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[12]
+	mi := &file_weir_config_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1070,7 +1387,7 @@ func (x *Envoy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Envoy.ProtoReflect.Descriptor instead.
 func (*Envoy) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Envoy) GetConcurrency() uint32 {
@@ -1097,7 +1414,7 @@ type KeyFile struct {
 
 func (x *KeyFile) Reset() {
 	*x = KeyFile{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[13]
+	mi := &file_weir_config_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1109,7 +1426,7 @@ func (x *KeyFile) String() string {
 func (*KeyFile) ProtoMessage() {}
 
 func (x *KeyFile) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[13]
+	mi := &file_weir_config_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1122,7 +1439,7 @@ func (x *KeyFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyFile.ProtoReflect.Descriptor instead.
 func (*KeyFile) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *KeyFile) GetKeys() []*Key {
@@ -1163,7 +1480,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[14]
+	mi := &file_weir_config_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1175,7 +1492,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[14]
+	mi := &file_weir_config_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1188,7 +1505,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Key) GetId() string {
@@ -1279,15 +1596,15 @@ var File_weir_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1bweir/config/v1/config.proto\x12\x0eweir.config.v1\x1a\x1bbuf/validate/validate.proto\"\xe7\x05\n" +
+	"\x1bweir/config/v1/config.proto\x12\x0eweir.config.v1\x1a\x1bbuf/validate/validate.proto\"\xdd\x05\n" +
 	"\x06Config\x12l\n" +
 	"\x06listen\x18\x01 \x01(\tBT\xbaHQ\xba\x01K\n" +
 	"\x06listen\x12'must be host:port, such as 0.0.0.0:8080\x1a\x18this.isHostAndPort(true)\xd8\x01\x01R\x06listen\x12 \n" +
 	"\arun_dir\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18PR\x06runDir\x121\n" +
 	"\ametrics\x18\x03 \x01(\v2\x17.weir.config.v1.MetricsR\ametrics\x12(\n" +
 	"\x04keys\x18\x04 \x01(\v2\x14.weir.config.v1.KeysR\x04keys\x12@\n" +
-	"\tupstreams\x18\x05 \x03(\v2\x18.weir.config.v1.UpstreamB\b\xbaH\x05\x92\x01\x02\b\x01R\tupstreams\x127\n" +
-	"\x06models\x18\x06 \x03(\v2\x15.weir.config.v1.ModelB\b\xbaH\x05\x92\x01\x02\b\x01R\x06models\x12#\n" +
+	"\tupstreams\x18\x05 \x03(\v2\x18.weir.config.v1.UpstreamB\b\xbaH\x05\x92\x01\x02\b\x01R\tupstreams\x12-\n" +
+	"\x06models\x18\x06 \x03(\v2\x15.weir.config.v1.ModelR\x06models\x12#\n" +
 	"\rdefault_model\x18\a \x01(\tR\fdefaultModel\x12G\n" +
 	"\x05plans\x18\b \x03(\v2!.weir.config.v1.Config.PlansEntryB\x0e\xbaH\v\x9a\x01\b\"\x06r\x04\x10\x01\x18@R\x05plans\x12-\n" +
 	"\x06limits\x18\t \x03(\v2\x15.weir.config.v1.LimitR\x06limits\x12.\n" +
@@ -1312,7 +1629,7 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x04Keys\x12\"\n" +
 	"\x05files\x18\x01 \x03(\tB\f\xbaH\t\x92\x01\x06\"\x04r\x02\x10\x01R\x05files\x12\x1f\n" +
 	"\vpepper_file\x18\x02 \x01(\tR\n" +
-	"pepperFile\"\xe2\x03\n" +
+	"pepperFile\"\xb1\x05\n" +
 	"\bUpstream\x12\xa4\x01\n" +
 	"\x04name\x18\x01 \x01(\tB\x8f\x01\xbaH\x8b\x01\xba\x01\x87\x01\n" +
 	"\x04name\x12Smust be 1 to 63 lower-case letters, digits, - or _, starting with a letter or digit\x1a*this.matches('^[a-z0-9][a-z0-9_-]{0,62}$')R\x04name\x12\xb2\x01\n" +
@@ -1321,22 +1638,55 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x03key\x18\x03 \x01(\tR\x03key\x12\x19\n" +
 	"\bkey_file\x18\x04 \x01(\tR\akeyFile\x124\n" +
 	"\btimeouts\x18\x05 \x01(\v2\x18.weir.config.v1.TimeoutsR\btimeouts\x12\x17\n" +
-	"\aca_file\x18\x06 \x01(\tR\x06caFile\"\xa9\x02\n" +
+	"\aca_file\x18\x06 \x01(\tR\x06caFile\x120\n" +
+	"\x04keys\x18\a \x01(\v2\x1c.weir.config.v1.UpstreamKeysR\x04keys\x12\x9a\x01\n" +
+	"\x06models\x18\b \x01(\tB\x81\x01\xbaH~\xba\x01x\n" +
+	"\x06models\x12Kmust be discover or catalogue; to list models, name this upstream in models\x1a!this in ['discover', 'catalogue']\xd8\x01\x01R\x06models\"\xa5\x02\n" +
+	"\fUpstreamKeys\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\tR\x04file\x12/\n" +
+	"\x04list\x18\x02 \x03(\v2\x1b.weir.config.v1.UpstreamKeyR\x04list\x12>\n" +
+	"\bstrategy\x18\x03 \x01(\x0e2\x18.weir.config.v1.StrategyB\b\xbaH\x05\x82\x01\x02\x10\x01R\bstrategy\x12+\n" +
+	"\x05retry\x18\x04 \x01(\v2\x15.weir.config.v1.RetryR\x05retry:c\xbaH`\x1a^\n" +
+	"\vpool.source\x12\"needs exactly one of file and list\x1a+(this.file != '') != (this.list.size() > 0)\"\xd2\x01\n" +
+	"\vUpstreamKey\x12\x19\n" +
+	"\x03key\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x03key\x12\x85\x01\n" +
+	"\x05label\x18\x02 \x01(\tBo\xbaHl\xba\x01f\n" +
+	"\x05label\x12*must be 1 to 63 letters, digits, -, _ or .\x1a1this.matches('^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$')\xd8\x01\x01R\x05label\x12 \n" +
+	"\x06weight\x18\x03 \x01(\rB\b\xbaH\x05*\x03\x18\xe8\aR\x06weight\"C\n" +
+	"\x05Retry\x12\x1b\n" +
+	"\x04keys\x18\x01 \x01(\rB\a\xbaH\x04*\x02\x18\n" +
+	"R\x04keys\x12\x1d\n" +
+	"\x05tries\x18\x02 \x01(\rB\a\xbaH\x04*\x02\x18\n" +
+	"R\x05tries\"\xd0\x04\n" +
 	"\bTimeouts\x12\x8f\x01\n" +
 	"\aconnect\x18\x01 \x01(\tBu\xbaHr\xba\x01l\n" +
 	"\bduration\x12-must be a duration such as 2s, 500ms or 1m30s\x1a1this.matches('^([0-9]+(\\\\.[0-9]+)?(ms|s|m|h))+$')\xd8\x01\x01R\aconnect\x12\x8a\x01\n" +
 	"\x04idle\x18\x02 \x01(\tBv\xbaHs\xba\x01m\n" +
-	"\bduration\x12.must be a duration such as 60s, 500ms or 1m30s\x1a1this.matches('^([0-9]+(\\\\.[0-9]+)?(ms|s|m|h))+$')\xd8\x01\x01R\x04idle\"\x8a\x03\n" +
+	"\bduration\x12.must be a duration such as 60s, 500ms or 1m30s\x1a1this.matches('^([0-9]+(\\\\.[0-9]+)?(ms|s|m|h))+$')\xd8\x01\x01R\x04idle\x12\x95\x01\n" +
+	"\n" +
+	"first_byte\x18\x03 \x01(\tBv\xbaHs\xba\x01m\n" +
+	"\bduration\x12.must be a duration such as 60s, 500ms or 1m30s\x1a1this.matches('^([0-9]+(\\\\.[0-9]+)?(ms|s|m|h))+$')\xd8\x01\x01R\tfirstByte\x12\x8c\x01\n" +
+	"\x05total\x18\x04 \x01(\tBv\xbaHs\xba\x01m\n" +
+	"\bduration\x12.must be a duration such as 60s, 500ms or 1m30s\x1a1this.matches('^([0-9]+(\\\\.[0-9]+)?(ms|s|m|h))+$')\xd8\x01\x01R\x05total\"\x82\x06\n" +
 	"\x05Model\x12z\n" +
 	"\x04name\x18\x01 \x01(\tBf\xbaHc\xba\x01`\n" +
 	"\x05model\x122must be 1 to 256 visible characters without spaces\x1a#this.matches('^[^\\\\s\\\\pC]{1,256}$')R\x04name\x12\x85\x01\n" +
 	"\aaliases\x18\x02 \x03(\tBk\xbaHh\x92\x01e\"c\xba\x01`\n" +
-	"\x05model\x122must be 1 to 256 visible characters without spaces\x1a#this.matches('^[^\\\\s\\\\pC]{1,256}$')R\aaliases\x12(\n" +
-	"\tupstreams\x18\x03 \x03(\tB\n" +
-	"\xbaH\a\x92\x01\x04\b\x01\x10\x01R\tupstreams\x12&\n" +
+	"\x05model\x122must be 1 to 256 visible characters without spaces\x1a#this.matches('^[^\\\\s\\\\pC]{1,256}$')R\aaliases\x12*\n" +
+	"\tupstreams\x18\x03 \x03(\tB\f\xbaH\t\x92\x01\x06\b\x01\x10\b\x18\x01R\tupstreams\x12&\n" +
 	"\acontext\x18\x04 \x01(\x03B\f\xbaH\t\"\a\x18\x80\xc2\xd7/(\x00R\acontext\x12+\n" +
 	"\n" +
-	"max_output\x18\x05 \x01(\x03B\f\xbaH\t\"\a\x18\x80\xc2\xd7/(\x00R\tmaxOutput\"5\n" +
+	"max_output\x18\x05 \x01(\x03B\f\xbaH\t\"\a\x18\x80\xc2\xd7/(\x00R\tmaxOutput\x12\xad\x01\n" +
+	"\tserved_as\x18\x06 \x03(\v2#.weir.config.v1.Model.ServedAsEntryBk\xbaHh\x9a\x01e*c\xba\x01`\n" +
+	"\x05model\x122must be 1 to 256 visible characters without spaces\x1a#this.matches('^[^\\\\s\\\\pC]{1,256}$')R\bservedAs\x12K\n" +
+	"\aweights\x18\a \x03(\v2\".weir.config.v1.Model.WeightsEntryB\r\xbaH\n" +
+	"\x9a\x01\a*\x05*\x03\x18\xe8\aR\aweights\x1a;\n" +
+	"\rServedAsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
+	"\fWeightsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"5\n" +
 	"\x04Plan\x12-\n" +
 	"\x06limits\x18\x01 \x03(\v2\x15.weir.config.v1.LimitR\x06limits\"%\n" +
 	"\x04When\x12\x1d\n" +
@@ -1400,20 +1750,27 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\n" +
 	"key.secret\x12?needs exactly one of hash and secret; weir keys new prints both\x1a((this.hash != '') != (this.secret != '')B\n" +
 	"\n" +
-	"\b_enabled*S\n" +
+	"\b_enabled*X\n" +
+	"\bStrategy\x12\x18\n" +
+	"\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vround_robin\x10\x01\x12\x13\n" +
+	"\x0fleast_in_flight\x10\x02\x12\f\n" +
+	"\bweighted\x10\x03*S\n" +
 	"\x0eOnStoreFailure\x12 \n" +
 	"\x1cON_STORE_FAILURE_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04open\x10\x01\x12\n" +
 	"\n" +
 	"\x06closed\x10\x02\x12\t\n" +
-	"\x05local\x10\x03*P\n" +
+	"\x05local\x10\x03*p\n" +
 	"\x05Scope\x12\x15\n" +
 	"\x11SCOPE_UNSPECIFIED\x10\x00\x12\a\n" +
 	"\x03key\x10\x01\x12\b\n" +
 	"\x04user\x10\x02\x12\b\n" +
 	"\x04team\x10\x03\x12\b\n" +
 	"\x04plan\x10\x04\x12\t\n" +
-	"\x05model\x10\x05B<Z:github.com/weir-gateway/weir/proto/weir/config/v1;configv1b\x06proto3"
+	"\x05model\x10\x05\x12\f\n" +
+	"\bupstream\x10\x06\x12\x10\n" +
+	"\fupstream_key\x10\aB<Z:github.com/weir-gateway/weir/proto/weir/config/v1;configv1b\x06proto3"
 
 var (
 	file_weir_config_v1_config_proto_rawDescOnce sync.Once
@@ -1427,52 +1784,64 @@ func file_weir_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_weir_config_v1_config_proto_rawDescData
 }
 
-var file_weir_config_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_weir_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_weir_config_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_weir_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_weir_config_v1_config_proto_goTypes = []any{
-	(OnStoreFailure)(0), // 0: weir.config.v1.OnStoreFailure
-	(Scope)(0),          // 1: weir.config.v1.Scope
-	(*Config)(nil),      // 2: weir.config.v1.Config
-	(*Store)(nil),       // 3: weir.config.v1.Store
-	(*Redis)(nil),       // 4: weir.config.v1.Redis
-	(*Metrics)(nil),     // 5: weir.config.v1.Metrics
-	(*Keys)(nil),        // 6: weir.config.v1.Keys
-	(*Upstream)(nil),    // 7: weir.config.v1.Upstream
-	(*Timeouts)(nil),    // 8: weir.config.v1.Timeouts
-	(*Model)(nil),       // 9: weir.config.v1.Model
-	(*Plan)(nil),        // 10: weir.config.v1.Plan
-	(*When)(nil),        // 11: weir.config.v1.When
-	(*Limit)(nil),       // 12: weir.config.v1.Limit
-	(*Ledger)(nil),      // 13: weir.config.v1.Ledger
-	(*Envoy)(nil),       // 14: weir.config.v1.Envoy
-	(*KeyFile)(nil),     // 15: weir.config.v1.KeyFile
-	(*Key)(nil),         // 16: weir.config.v1.Key
-	nil,                 // 17: weir.config.v1.Config.PlansEntry
+	(Strategy)(0),        // 0: weir.config.v1.Strategy
+	(OnStoreFailure)(0),  // 1: weir.config.v1.OnStoreFailure
+	(Scope)(0),           // 2: weir.config.v1.Scope
+	(*Config)(nil),       // 3: weir.config.v1.Config
+	(*Store)(nil),        // 4: weir.config.v1.Store
+	(*Redis)(nil),        // 5: weir.config.v1.Redis
+	(*Metrics)(nil),      // 6: weir.config.v1.Metrics
+	(*Keys)(nil),         // 7: weir.config.v1.Keys
+	(*Upstream)(nil),     // 8: weir.config.v1.Upstream
+	(*UpstreamKeys)(nil), // 9: weir.config.v1.UpstreamKeys
+	(*UpstreamKey)(nil),  // 10: weir.config.v1.UpstreamKey
+	(*Retry)(nil),        // 11: weir.config.v1.Retry
+	(*Timeouts)(nil),     // 12: weir.config.v1.Timeouts
+	(*Model)(nil),        // 13: weir.config.v1.Model
+	(*Plan)(nil),         // 14: weir.config.v1.Plan
+	(*When)(nil),         // 15: weir.config.v1.When
+	(*Limit)(nil),        // 16: weir.config.v1.Limit
+	(*Ledger)(nil),       // 17: weir.config.v1.Ledger
+	(*Envoy)(nil),        // 18: weir.config.v1.Envoy
+	(*KeyFile)(nil),      // 19: weir.config.v1.KeyFile
+	(*Key)(nil),          // 20: weir.config.v1.Key
+	nil,                  // 21: weir.config.v1.Config.PlansEntry
+	nil,                  // 22: weir.config.v1.Model.ServedAsEntry
+	nil,                  // 23: weir.config.v1.Model.WeightsEntry
 }
 var file_weir_config_v1_config_proto_depIdxs = []int32{
-	5,  // 0: weir.config.v1.Config.metrics:type_name -> weir.config.v1.Metrics
-	6,  // 1: weir.config.v1.Config.keys:type_name -> weir.config.v1.Keys
-	7,  // 2: weir.config.v1.Config.upstreams:type_name -> weir.config.v1.Upstream
-	9,  // 3: weir.config.v1.Config.models:type_name -> weir.config.v1.Model
-	17, // 4: weir.config.v1.Config.plans:type_name -> weir.config.v1.Config.PlansEntry
-	12, // 5: weir.config.v1.Config.limits:type_name -> weir.config.v1.Limit
-	13, // 6: weir.config.v1.Config.ledger:type_name -> weir.config.v1.Ledger
-	14, // 7: weir.config.v1.Config.envoy:type_name -> weir.config.v1.Envoy
-	3,  // 8: weir.config.v1.Config.store:type_name -> weir.config.v1.Store
-	4,  // 9: weir.config.v1.Store.redis:type_name -> weir.config.v1.Redis
-	8,  // 10: weir.config.v1.Upstream.timeouts:type_name -> weir.config.v1.Timeouts
-	12, // 11: weir.config.v1.Plan.limits:type_name -> weir.config.v1.Limit
-	1,  // 12: weir.config.v1.Limit.per:type_name -> weir.config.v1.Scope
-	0,  // 13: weir.config.v1.Limit.on_store_failure:type_name -> weir.config.v1.OnStoreFailure
-	11, // 14: weir.config.v1.Limit.when:type_name -> weir.config.v1.When
-	16, // 15: weir.config.v1.KeyFile.keys:type_name -> weir.config.v1.Key
-	12, // 16: weir.config.v1.Key.limits:type_name -> weir.config.v1.Limit
-	10, // 17: weir.config.v1.Config.PlansEntry.value:type_name -> weir.config.v1.Plan
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	6,  // 0: weir.config.v1.Config.metrics:type_name -> weir.config.v1.Metrics
+	7,  // 1: weir.config.v1.Config.keys:type_name -> weir.config.v1.Keys
+	8,  // 2: weir.config.v1.Config.upstreams:type_name -> weir.config.v1.Upstream
+	13, // 3: weir.config.v1.Config.models:type_name -> weir.config.v1.Model
+	21, // 4: weir.config.v1.Config.plans:type_name -> weir.config.v1.Config.PlansEntry
+	16, // 5: weir.config.v1.Config.limits:type_name -> weir.config.v1.Limit
+	17, // 6: weir.config.v1.Config.ledger:type_name -> weir.config.v1.Ledger
+	18, // 7: weir.config.v1.Config.envoy:type_name -> weir.config.v1.Envoy
+	4,  // 8: weir.config.v1.Config.store:type_name -> weir.config.v1.Store
+	5,  // 9: weir.config.v1.Store.redis:type_name -> weir.config.v1.Redis
+	12, // 10: weir.config.v1.Upstream.timeouts:type_name -> weir.config.v1.Timeouts
+	9,  // 11: weir.config.v1.Upstream.keys:type_name -> weir.config.v1.UpstreamKeys
+	10, // 12: weir.config.v1.UpstreamKeys.list:type_name -> weir.config.v1.UpstreamKey
+	0,  // 13: weir.config.v1.UpstreamKeys.strategy:type_name -> weir.config.v1.Strategy
+	11, // 14: weir.config.v1.UpstreamKeys.retry:type_name -> weir.config.v1.Retry
+	22, // 15: weir.config.v1.Model.served_as:type_name -> weir.config.v1.Model.ServedAsEntry
+	23, // 16: weir.config.v1.Model.weights:type_name -> weir.config.v1.Model.WeightsEntry
+	16, // 17: weir.config.v1.Plan.limits:type_name -> weir.config.v1.Limit
+	2,  // 18: weir.config.v1.Limit.per:type_name -> weir.config.v1.Scope
+	1,  // 19: weir.config.v1.Limit.on_store_failure:type_name -> weir.config.v1.OnStoreFailure
+	15, // 20: weir.config.v1.Limit.when:type_name -> weir.config.v1.When
+	20, // 21: weir.config.v1.KeyFile.keys:type_name -> weir.config.v1.Key
+	16, // 22: weir.config.v1.Key.limits:type_name -> weir.config.v1.Limit
+	14, // 23: weir.config.v1.Config.PlansEntry.value:type_name -> weir.config.v1.Plan
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_weir_config_v1_config_proto_init() }
@@ -1480,14 +1849,14 @@ func file_weir_config_v1_config_proto_init() {
 	if File_weir_config_v1_config_proto != nil {
 		return
 	}
-	file_weir_config_v1_config_proto_msgTypes[14].OneofWrappers = []any{}
+	file_weir_config_v1_config_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_config_v1_config_proto_rawDesc), len(file_weir_config_v1_config_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   16,
+			NumEnums:      3,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,90 @@
+package admin
+
+import (
+	"net/http"
+
+	"github.com/weir-gateway/weir/upstream"
+	"github.com/weir-gateway/weir/upstream/pool"
+)
+
+// Pool is the state of an upstream, and of the keys of its pool if it has one.
+type Pool struct {
+	Upstream string           `json:"upstream"`
+	Up       bool             `json:"up"`
+	Usable   int              `json:"usable"` // keys
+	Keys     []pool.KeyStatus `json:"keys"`   // empty: no pool
+}
+
+// Pools is the answer to GET /pools.
+type Pools struct {
+	Pools []Pool `json:"pools"`
+}
+
+// Changed is the answer to what changes keys.
+type Changed struct {
+	Changed int `json:"changed"` // keys
+}
+
+func (a *Admin) pools(w http.ResponseWriter, _ *http.Request) {
+	out := Pools{Pools: []Pool{}}
+	for _, s := range a.upstreams.Servers() {
+		p := Pool{Upstream: s.Name, Up: !s.Down(), Keys: []pool.KeyStatus{}}
+		if s.Pool != nil {
+			p.Usable, p.Keys = s.Pool.Usable(), s.Pool.Status()
+		}
+		out.Pools = append(out.Pools, p)
+	}
+	write(w, http.StatusOK, out)
+}
+
+// operate changes keys: those that ?key names by id or label, at the upstream that
+// ?upstream names, or at all. To reset, no name is all of them.
+func (a *Admin) operate(verb string, change func(p *pool.Pool, key string) int) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		name, key := r.URL.Query().Get("upstream"), r.URL.Query().Get("key")
+		if key == "" && verb != "reset" {
+			write(w, http.StatusUnprocessableEntity, Error{"name a key by its id or label: ?key=NAME"})
+			return
+		}
+		n, found := 0, false
+		for _, s := range a.upstreams.Servers() {
+			if s.Pool == nil || name != "" && name != s.Name || key != "" && !has(s, key) {
+				continue
+			}
+			found = true
+			n += change(s.Pool, key)
+		}
+		if !found {
+			write(w, http.StatusUnprocessableEntity, Error{"no pool has that key: weir pool status lists them"})
+			return
+		}
+		a.log.Info().Str("audit", "upstream keys "+verb).Str("upstream", name).Str("key", key).Int("keys", n).Msg("an operator changed upstream keys")
+		write(w, http.StatusOK, Changed{n})
+	}
+}
+
+func has(s *upstream.Server, key string) bool {
+	for _, k := range s.Pool.Status() {
+		if k.ID == key || k.Label == key {
+			return true
+		}
+	}
+	return false
+}
+
+func resetKeys(p *pool.Pool, key string) int {
+	if key == "" {
+		return p.Reset()
+	}
+	return p.Reset(key)
+}
+
+func disableKey(p *pool.Pool, key string) int { return count(p.Disable(key)) }
+func enableKey(p *pool.Pool, key string) int  { return count(p.Enable(key)) }
+
+func count(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,221 @@
+package extproc
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	filterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/weir-gateway/weir/envoy"
+	"github.com/weir-gateway/weir/gateway"
+	"github.com/weir-gateway/weir/openai"
+)
+
+// attempt is the state of one attempt of a request, of which Envoy asks with the
+// filter of the upstream's cluster. It is owned by the goroutine that serves the
+// gRPC stream.
+type attempt struct {
+	gateway *gateway.Gateway
+	at      *gateway.Attempt // nil until it has begun
+	status  int
+	headers []*corev3.HeaderValue // of the answer
+}
+
+// serveAttempt answers every message of an attempt. A stream that Envoy ends, and
+// not we, before there was an answer is one that got as far as the upstream; Envoy
+// cancels the others.
+func (s *Server) serveAttempt(grpc extprocv3.ExternalProcessor_ProcessServer) error {
+	a := &attempt{gateway: s.gateway}
+	ctx := grpc.Context()
+	for {
+		in, err := grpc.Recv()
+		if err != nil {
+			a.end(errors.Is(err, io.EOF))
+			return nil //nolint:nilerr // Envoy has no more to ask
+		}
+		if err := grpc.Send(a.step(ctx, in)); err != nil {
+			a.end(false)
+			return nil //nolint:nilerr // Envoy is gone
+		}
+	}
+}
+
+func (a *attempt) end(reached bool) {
+	if a.at != nil {
+		a.at.End(reached)
+	}
+}
+
+func (a *attempt) step(ctx context.Context, in *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
+	switch m := in.GetRequest().(type) {
+	case *extprocv3.ProcessingRequest_RequestHeaders:
+		return a.requestHeaders(ctx, in)
+	case *extprocv3.ProcessingRequest_RequestBody:
+		return a.requestBody(m.RequestBody)
+	case *extprocv3.ProcessingRequest_ResponseHeaders:
+		return a.responseHeaders(m.ResponseHeaders)
+	case *extprocv3.ProcessingRequest_ResponseBody:
+		return a.responseBody(m.ResponseBody)
+	}
+	return immediate(unknownMessage())
+}
+
+func unknownMessage() *openai.Error {
+	return &openai.Error{
+		Status: http.StatusInternalServerError, Type: openai.TypeServer,
+		Message: "The gateway failed to handle this request.",
+	}
+}
+
+// wholeBody asks for the request's body, to name the model in it anew. Modes of
+// an override are literal.
+var wholeBody = &filterv3.ProcessingMode{
+	RequestHeaderMode:   filterv3.ProcessingMode_SEND,
+	RequestBodyMode:     filterv3.ProcessingMode_BUFFERED,
+	RequestTrailerMode:  filterv3.ProcessingMode_SKIP,
+	ResponseHeaderMode:  filterv3.ProcessingMode_SEND,
+	ResponseTrailerMode: filterv3.ProcessingMode_SKIP,
+}
+
+// errorBody asks for the body of an answer, as far as it fits.
+var errorBody = &filterv3.ProcessingMode{
+	RequestHeaderMode:   filterv3.ProcessingMode_SEND,
+	RequestTrailerMode:  filterv3.ProcessingMode_SKIP,
+	ResponseHeaderMode:  filterv3.ProcessingMode_SEND,
+	ResponseBodyMode:    filterv3.ProcessingMode_BUFFERED_PARTIAL,
+	ResponseTrailerMode: filterv3.ProcessingMode_SKIP,
+}
+
+func (a *attempt) requestHeaders(ctx context.Context, in *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
+	exchange := in.GetMetadataContext().GetFilterMetadata()[envoy.MetadataSpace].GetFields()[envoy.MetadataExchange].GetStringValue()
+	var number int
+	var cluster string
+	for _, attributes := range in.GetAttributes() {
+		number = int(attributes.GetFields()[envoy.AttributeAttempt].GetNumberValue())
+		cluster = attributes.GetFields()[envoy.AttributeCluster].GetStringValue()
+	}
+	at, err := a.gateway.Attempt(ctx, exchange, envoy.UpstreamOf(cluster), number)
+	if err != nil {
+		return immediate(err)
+	}
+	a.at = at
+	// Attempts share the request's headers: each sets all that another may have set.
+	headers := &extprocv3.HeaderMutation{SetHeaders: []*corev3.HeaderValueOption{set(":path", at.Path())}}
+	if secret := at.Credential(); secret != "" {
+		headers.SetHeaders = append(headers.SetHeaders, set("authorization", "Bearer "+secret.Reveal()))
+	} else {
+		headers.RemoveHeaders = []string{"authorization"}
+	}
+	if n, changes := at.Length(); changes {
+		headers.SetHeaders = append(headers.SetHeaders, set("content-length", strconv.Itoa(n)))
+	}
+	reply := &extprocv3.ProcessingResponse{
+		Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{
+			Response: &extprocv3.CommonResponse{HeaderMutation: headers},
+		}},
+		DynamicMetadata: order("", at.Order()),
+	}
+	if _, differs := at.Renamed(); differs {
+		reply.ModeOverride = wholeBody
+	}
+	return reply
+}
+
+func (a *attempt) requestBody(m *extprocv3.HttpBody) *extprocv3.ProcessingResponse {
+	if a.at == nil {
+		return immediate(unknownMessage())
+	}
+	body, err := a.at.Rewrite(m.GetBody())
+	if err != nil {
+		return immediate(err)
+	}
+	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestBody{RequestBody: &extprocv3.BodyResponse{
+		Response: &extprocv3.CommonResponse{
+			BodyMutation:   &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_Body{Body: body}},
+			HeaderMutation: &extprocv3.HeaderMutation{SetHeaders: []*corev3.HeaderValueOption{set("content-length", strconv.Itoa(len(body)))}},
+		},
+	}}}
+}
+
+func (a *attempt) responseHeaders(m *extprocv3.HttpHeaders) *extprocv3.ProcessingResponse {
+	if a.at == nil {
+		return passResponseHeaders
+	}
+	a.headers = m.GetHeaders().GetHeaders()
+	a.status, _ = strconv.Atoi(a.header(":status")) // Envoy's own text
+	if a.at.WantsBody(a.status) && !m.GetEndOfStream() {
+		return &extprocv3.ProcessingResponse{
+			Response:     &extprocv3.ProcessingResponse_ResponseHeaders{ResponseHeaders: &extprocv3.HeadersResponse{}},
+			ModeOverride: errorBody,
+		}
+	}
+	mutation, metadata := a.answered(nil)
+	return &extprocv3.ProcessingResponse{
+		Response: &extprocv3.ProcessingResponse_ResponseHeaders{ResponseHeaders: &extprocv3.HeadersResponse{
+			Response: &extprocv3.CommonResponse{HeaderMutation: mutation},
+		}},
+		DynamicMetadata: metadata,
+	}
+}
+
+func (a *attempt) responseBody(m *extprocv3.HttpBody) *extprocv3.ProcessingResponse {
+	if a.at == nil || a.headers == nil {
+		return passResponseBody
+	}
+	mutation, metadata := a.answered(m.GetBody())
+	a.headers = nil // what else comes of a long body passes
+	return &extprocv3.ProcessingResponse{
+		Response: &extprocv3.ProcessingResponse_ResponseBody{ResponseBody: &extprocv3.BodyResponse{
+			Response: &extprocv3.CommonResponse{HeaderMutation: mutation},
+		}},
+		DynamicMetadata: metadata,
+	}
+}
+
+// answered asks whether there is to be another attempt, and tells Envoy. What the
+// upstream itself says of that is taken off.
+func (a *attempt) answered(body []byte) (*extprocv3.HeaderMutation, *structpb.Struct) {
+	retry, next := a.at.Answered(a.status, a.header, body)
+	if !retry {
+		return &extprocv3.HeaderMutation{RemoveHeaders: []string{envoy.HeaderRetry}}, nil
+	}
+	return &extprocv3.HeaderMutation{SetHeaders: []*corev3.HeaderValueOption{set(envoy.HeaderRetry, "1")}}, order("", next)
+}
+
+func (a *attempt) header(name string) string {
+	for _, h := range a.headers {
+		if h.GetKey() == name {
+			return value(h)
+		}
+	}
+	return ""
+}
+
+// order is dynamic metadata that names the exchange, unless that is "", and where
+// its attempts go, in the form that Envoy's PriorityGroupClusterSpecifier reads;
+// nil if there is nothing to say.
+func order(exchange string, upstreams []string) *structpb.Struct {
+	if exchange == "" && upstreams == nil {
+		return nil
+	}
+	note := &structpb.Struct{Fields: map[string]*structpb.Value{}}
+	if exchange != "" {
+		note.Fields[envoy.MetadataExchange] = structpb.NewStringValue(exchange)
+	}
+	groups := &structpb.ListValue{Values: make([]*structpb.Value, len(upstreams))}
+	for i, name := range upstreams {
+		groups.Values[i] = structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{"name": structpb.NewStringValue(name)}})
+	}
+	note.Fields[envoy.MetadataOrder] = structpb.NewListValue(groups)
+	return &structpb.Struct{Fields: map[string]*structpb.Value{envoy.MetadataSpace: structpb.NewStructValue(note)}}
+}
+
+// milliseconds is how Envoy's headers tell durations.
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

@@ -1,0 +1,114 @@
+package upstream
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/weir-gateway/weir/config"
+	"github.com/weir-gateway/weir/upstream/pool"
+)
+
+// downAfter is how many failures in a row, of requests or of checks, make a server
+// one that does not answer.
+const downAfter = 3
+
+// Server is an upstream at run time.
+type Server struct {
+	config.Upstream
+	Credential config.Secret // of one without a pool; "" sends none
+	Pool       *pool.Pool    // nil: there is one key at most
+
+	down  atomic.Bool
+	found atomic.Pointer[[]config.Model] // what it lists itself; nil before it has
+
+	mu       sync.Mutex
+	failures int           // in a row, guarded by mu
+	changed  func(*Server) // told when Down changes
+}
+
+// newServer reads the credentials of an upstream.
+func newServer(u config.Upstream) (*Server, error) {
+	s := &Server{Upstream: u, changed: func(*Server) {}}
+	var err error
+	s.Credential, err = credential(u)
+	return s, err
+}
+
+// credential is the secret of an upstream, from its file if it has one.
+func credential(u config.Upstream) (config.Secret, error) {
+	if u.KeyFile == "" {
+		return u.Key, nil
+	}
+	text, err := os.ReadFile(u.KeyFile)
+	if err != nil {
+		return "", fmt.Errorf("read key_file: %w", err)
+	}
+	text = bytes.TrimSpace(text)
+	if len(text) == 0 || bytes.ContainsAny(text, " \t\r\n") {
+		return "", fmt.Errorf("key_file %s must hold one credential and nothing else", u.KeyFile)
+	}
+	return config.Secret(text), nil
+}
+
+// Down tells whether the server does not answer. It may be asked all the same,
+// when nothing else is left.
+func (s *Server) Down() bool { return s.down.Load() }
+
+// Note counts whether the server answered a request.
+func (s *Server) Note(answered bool) {
+	s.mu.Lock()
+	before := s.down.Load()
+	if answered {
+		s.failures = 0
+	} else {
+		s.failures++
+	}
+	now := s.failures >= downAfter
+	s.down.Store(now)
+	s.mu.Unlock()
+	if before != now {
+		s.changed(s)
+	}
+}
+
+// Usable tells whether there is a key for an attempt.
+func (s *Server) Usable() bool { return s.Pool == nil || s.Pool.Usable() > 0 }
+
+// noKey is why there is none, nil if there is one.
+func (s *Server) noKey() *pool.NoKeyError {
+	if s.Usable() {
+		return nil
+	}
+	lease, err := s.Pool.Pick(nil, nil)
+	if err == nil {
+		lease.Done(pool.Outcome{Class: pool.Abandoned}) // one has come back just now
+		return nil
+	}
+	var none *pool.NoKeyError
+	errors.As(err, &none)
+	return none
+}
+
+// offers are the models that the server brings with it.
+func (s *Server) offers() []config.Model {
+	switch s.Offer {
+	case config.Catalogue:
+		return catalogue
+	case config.Discover:
+		return s.listed()
+	case config.Listed:
+	}
+	return nil
+}
+
+// listed are the models that the server lists itself.
+func (s *Server) listed() []config.Model {
+	if list := s.found.Load(); list != nil {
+		return *list
+	}
+	return nil
+}

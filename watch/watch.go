@@ -1,0 +1,77 @@
+// Package watch tells when files change.
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"github.com/rs/zerolog"
+)
+
+// Settle is how long a folder must be quiet before its files are read: editors
+// and `kubectl apply` change a file in several steps.
+const Settle = 50 * time.Millisecond
+
+// Files calls changed once at its start, for what changed since the files were
+// read, and whenever one of them has changed, until ctx ends.
+func Files(ctx context.Context, files []string, log zerolog.Logger, changed func()) error {
+	if len(files) == 0 {
+		<-ctx.Done()
+		return nil
+	}
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return fmt.Errorf("watch files: %w", err)
+	}
+	defer w.Close()
+	// Folders, not files: a file that is replaced by a rename is another file.
+	for _, f := range files {
+		if err := w.Add(filepath.Dir(f)); err != nil {
+			return fmt.Errorf("watch %s: %w", filepath.Dir(f), err)
+		}
+	}
+	quiet := time.NewTimer(0)
+	defer quiet.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e, ok := <-w.Events:
+			if !ok {
+				return errors.New("watch files: the watcher closed")
+			}
+			if !e.Has(fsnotify.Chmod) && concerns(files, e.Name) {
+				quiet.Reset(Settle)
+			}
+		case err, ok := <-w.Errors:
+			if !ok {
+				return errors.New("watch files: the watcher closed")
+			}
+			log.Warn().Err(err).Msg("watching files")
+			quiet.Reset(Settle)
+		case <-quiet.C:
+			changed()
+		}
+	}
+}
+
+// concerns tells whether a change in a watched folder may be of one of the files:
+// others, such as a ledger, may be written there all the time. Names that begin
+// with two dots are how Kubernetes swaps a mounted folder's content.
+func concerns(files []string, changed string) bool {
+	name := filepath.Base(changed)
+	if strings.HasPrefix(name, "..") {
+		return true
+	}
+	for _, f := range files {
+		if name == filepath.Base(f) {
+			return true
+		}
+	}
+	return false
+}
