@@ -14,6 +14,8 @@ const (
 	// starved is how late a look is when this process has too little of the
 	// processor.
 	starved = 2 * time.Millisecond
+	// crowd is how many calls wait when requests flood in.
+	crowd = 8
 )
 
 // errSilent is how a call fails that the store did not answer in time.
@@ -44,6 +46,8 @@ func call[T any](ctx context.Context, s *Store, op string, f func(context.Contex
 		done <- outcome{v, err}
 	}()
 	opened := s.breaker.whenOpen()
+	s.waiting.Add(1)
+	defer s.waiting.Add(-1)
 	w := s.newWait()
 	defer w.timer.Stop()
 	for {
@@ -63,10 +67,11 @@ func call[T any](ctx context.Context, s *Store, op string, f func(context.Contex
 	}
 }
 
-// wait is how long a call waits for a store that says nothing. A machine without a
-// processor to spare is no sign that the store is away, and to decide without it
-// then would be to forget the limits just when they matter: such a silence is
-// excused.
+// wait is how long a call waits for a store that says nothing. In a flood of requests
+// a machine without a processor to spare is no sign that the store is away, and to
+// decide without it then would be to forget the limits just when they matter: such a
+// silence is excused. Where few wait it is not: what little passes then is told to the
+// store later.
 type wait struct {
 	s       *Store
 	timer   *time.Timer
@@ -86,7 +91,7 @@ func (s *Store) newWait() *wait {
 func (w *wait) goOn() bool {
 	now := time.Now()
 	w.looks++
-	if now.Sub(w.due) > starved || w.s.busy() {
+	if w.s.waiting.Load() >= crowd && (now.Sub(w.due) > starved || w.s.busy()) {
 		w.excuses++
 	}
 	if w.looks >= looks {

@@ -91,6 +91,7 @@ type Store struct {
 	local   *memstore.Store // counts Local limits, also those decided by nobody else
 	shares  sync.Map        // *ratelimit.Limit and number of replicas to its share
 	debts   debts
+	waiting atomic.Int64 // calls that wait for the store now
 	alone   atomic.Int64 // exchanges decided without the store, in all
 }
 

@@ -184,21 +184,32 @@ func TestLatency(t *testing.T) {
 }
 
 // TestBusyMachine does not take a machine without processors to spare for a store
-// that is away.
+// that is away while requests flood in, and does not wait for long when they do not.
 func TestBusyMachine(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := newFlaky()
-		s := New(Options{Store: store})
-		s.busy = func() bool { return true }
-		c := ratelimit.Charge{Limit: limit(t, "l", ratelimit.Requests, 100, time.Hour), Cost: 1}
-		store.set(stalls)
-		begin := time.Now()
-		_, mode, err := s.Admit(t.Context(), nextID(), []ratelimit.Charge{c}, []Policy{Local}, ratelimit.AdmitOptions{})
-		if took := time.Since(begin); err != nil || mode != Alone || took != patience {
-			t.Errorf("mode %v, error %v after %v, want patience of %v", mode, err, took, patience)
-		}
-		time.Sleep(time.Minute) // calls that were given up
-	})
+	for _, tt := range []struct {
+		calls       int
+		least, most time.Duration
+	}{{1, 20 * time.Millisecond, 20 * time.Millisecond}, {crowd - 1, 20 * time.Millisecond, 20 * time.Millisecond}, {2 * crowd, patience, patience}} {
+		synctest.Test(t, func(t *testing.T) {
+			store := newFlaky()
+			s := New(Options{Store: store})
+			s.busy = func() bool { return true }
+			c := ratelimit.Charge{Limit: limit(t, "l", ratelimit.Requests, 1000, time.Hour), Cost: 1}
+			store.set(stalls)
+			begin := time.Now()
+			var calls sync.WaitGroup
+			for range tt.calls {
+				calls.Go(func() {
+					_, mode, err := s.Admit(t.Context(), nextID(), []ratelimit.Charge{c}, []Policy{Local}, ratelimit.AdmitOptions{})
+					if took := time.Since(begin); err != nil || mode != Alone || took < tt.least || took > tt.most {
+						t.Errorf("%d calls: mode %v, error %v after %v, want %v to %v", tt.calls, mode, err, took, tt.least, tt.most)
+					}
+				})
+			}
+			calls.Wait()
+			time.Sleep(time.Minute) // calls that were given up
+		})
+	}
 }
 
 func TestRecovery(t *testing.T) {
