@@ -11,6 +11,7 @@ import (
 // What is sent and answered.
 const (
 	modelName   = "m"
+	pooledName  = "p" // the same, of an upstream with a pool of keys
 	promptBytes = 200
 	plainTokens = 32
 	pace        = 10 * time.Millisecond // between the tokens of a stream
@@ -49,6 +50,7 @@ const (
 	plainly  = "plain"
 	unknown  = "401"
 	limited  = "429"
+	pooled   = "pool"
 	shortest = 32  // tokens of the short streams
 	usual    = 128 // of the usual
 	longest  = 256 // of the long
@@ -66,6 +68,7 @@ func fullPlan(rounds int) plan {
 		stream(longest, 32, 1),
 		refused(unknown, wrongKey, http.StatusUnauthorized, 3000),
 		refused(limited, spentKey, http.StatusTooManyRequests, 3000),
+		pool(500, 6000),
 	}}
 }
 
@@ -79,6 +82,7 @@ func quickPlan() plan {
 		stream(longest, 32, 1),
 		refused(unknown, wrongKey, http.StatusUnauthorized, 800),
 		refused(limited, spentKey, http.StatusTooManyRequests, 800),
+		pool(500, 2000),
 	}}
 }
 
@@ -90,6 +94,13 @@ func one(warmup, count int) workload {
 // eight are plain requests as fast as they are answered.
 func eight(warmup, count int) workload {
 	return workload{name: plainly, request: chat(callerKey, 0), conns: 8, warmup: warmup, count: count, status: http.StatusOK}
+}
+
+// pool is eight through an upstream with a pool of keys.
+func pool(warmup, count int) workload {
+	w := eight(warmup, count)
+	w.name, w.only, w.request = pooled, chainWeir, chatWith(pooledName, callerKey, 0)
+	return w
 }
 
 // stream is so many streams at a time, on each connection several in turn.
@@ -119,13 +130,15 @@ func refused(name, key string, status, count int) workload {
 
 // chat is an HTTP request. The header x-simulate tells the simulator how to
 // answer it.
-func chat(key string, streamed int) []byte {
+func chat(key string, streamed int) []byte { return chatWith(modelName, key, streamed) }
+
+func chatWith(model, key string, streamed int) []byte {
 	script, more := fmt.Sprintf("tokens=%d", plainTokens), ""
 	if streamed > 0 {
 		script, more = fmt.Sprintf("tokens=%d,pace=%v", streamed, pace), `,"stream":true`
 	}
 	body := fmt.Sprintf(`{"model":%q,"messages":[{"role":"user","content":%q}],"max_tokens":512,"temperature":0.7%s}`,
-		modelName, prompt(), more)
+		model, prompt(), more)
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "POST /v1/chat/completions HTTP/1.1\r\nHost: weir\r\nUser-Agent: bench\r\nAccept: application/json\r\n"+
 		"Authorization: Bearer %s\r\nX-Simulate: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",

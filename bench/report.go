@@ -267,6 +267,7 @@ func (r *report) refusals(w io.Writer) {
 	}
 	row("401, wrong key", r.Best[unknown][chainWeir])
 	row("429, over a limit", r.Best[limited][chainWeir])
+	row("200, a pool of 5 keys", r.Best[pooled][chainWeir])
 	row("noop, let pass", floor)
 }
 

@@ -30,8 +30,18 @@ keys: {files: [keys.yaml]}
 ledger: {file: usage.jsonl}
 upstreams:
   - {name: %[1]s, url: "http://%[2]s/v1", key: sk-bench-upstream}
+  - name: pool
+    url: "http://%[2]s/v1"
+    keys:
+      list:
+        - {key: sk-bench-pool-1}
+        - {key: sk-bench-pool-2}
+        - {key: sk-bench-pool-3}
+        - {key: sk-bench-pool-4}
+        - {key: sk-bench-pool-5}
 models:
   - {name: %[3]s, upstreams: [%[1]s], context: 131072}
+  - {name: %[5]s, upstreams: [pool], served_as: {pool: %[3]s}, context: 131072}
 limits:
   - {name: site-slots, concurrency: 10000}
   - {name: key-slots, per: [key], concurrency: 1000}
@@ -50,7 +60,7 @@ const keysYAML = `keys:
 func writeSite(dir, upstream string) error {
 	return errors.Join(
 		os.MkdirAll(dir, 0o700),
-		os.WriteFile(filepath.Join(dir, "weir.yaml"), fmt.Appendf(nil, weirYAML, upstreamName, upstream, modelName, dir), 0o600),
+		os.WriteFile(filepath.Join(dir, "weir.yaml"), fmt.Appendf(nil, weirYAML, upstreamName, upstream, modelName, dir, pooledName), 0o600),
 		os.WriteFile(filepath.Join(dir, "keys.yaml"), fmt.Appendf(nil, keysYAML, keyring.Hash(callerKey), keyring.Hash(spentKey)), 0o600),
 	)
 }

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -432,6 +433,40 @@ func TestUpstreamComesBack(t *testing.T) {
 	t.Logf("it served again after %v", time.Since(begun))
 	close(stop)
 	wg.Wait()
+}
+
+// TestFailoverTime measures how long it takes from the end of a failed attempt to
+// the beginning of the next, as the upstream sees it.
+func TestFailoverTime(t *testing.T) {
+	t.Parallel()
+	half := func(n int64) string {
+		if n%2 == 0 {
+			return "fail=status:500"
+		}
+		return ""
+	}
+	r := pooled(t, fixture{}, "", half, fine)
+	for range 200 {
+		if got := r.post(ask); got.status != http.StatusOK && got.status != http.StatusBadGateway {
+			t.Errorf("status %d, %s", got.status, got.body)
+		}
+	}
+	ended := map[string]time.Time{}
+	var gaps []time.Duration
+	for _, e := range r.pool.Ledger().Entries() {
+		if end, ok := ended[e.RequestID]; ok {
+			gaps = append(gaps, e.Start.Sub(end))
+		}
+		ended[e.RequestID] = e.End
+	}
+	if len(gaps) < 20 {
+		t.Fatalf("%d second attempts, want more", len(gaps))
+	}
+	slices.Sort(gaps)
+	t.Logf("%d attempts began after a failed one, in the median %v later, at the 90th percentile %v", len(gaps), gaps[len(gaps)/2], gaps[len(gaps)*9/10])
+	if median := gaps[len(gaps)/2]; median > 50*time.Millisecond {
+		t.Errorf("it took %v in the median", median)
+	}
 }
 
 // TestSilenceInAStream lets an upstream fall silent in the middle of its answer,

@@ -108,6 +108,14 @@ func TestWeighted(t *testing.T) {
 	if got, want := order.String(), "aabacaaaabacaa"; got != want {
 		t.Errorf("order = %s, want %s", got, want)
 	}
+	b.pick()
+	b.Set(keys) // begins anew
+	if got := b.pick().Key().Label + b.pick().Key().Label + b.pick().Key().Label; got != "aab" {
+		t.Errorf("order after a reload = %s, want aab", got)
+	}
+	for range 4 {
+		b.pick()
+	}
 	b.Disable("a")
 	if picks := b.spread(20); picks["b"] != 10 || picks["c"] != 10 {
 		t.Errorf("without a: %v, want it even", picks)

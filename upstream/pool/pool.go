@@ -48,7 +48,9 @@ type Pool struct {
 	mu      sync.Mutex
 	slots   []*slot // in the order of the file
 	next    int     // where the turn is
-	since   int64   // version of the share that is known
+	version int64   // of the share, up to which it was read
+	newest  int64   // version that the share has had
+	again   bool    // all of the share is to be read
 	changes []Change
 	telling bool // somebody hands out changes
 }
@@ -120,7 +122,7 @@ func (k *Key) complete(index int) {
 // place puts a key into its old slot, or a new one.
 func (p *Pool) place(s *slot, k *Key, now time.Time) *slot {
 	if s == nil || s.key.Secret != k.Secret {
-		p.since = 0 // the share may have known the key for long
+		p.again = true // the share may have known the key for long
 		return &slot{key: k}
 	}
 	s.key, s.gone = k, false
@@ -195,7 +197,7 @@ func (p *Pool) moved(s *slot, now time.Time) {
 
 // publish has parts of a key told to other replicas.
 func (p *Pool) publish(s *slot, parts Parts) {
-	if p.opts.Share != nil && !s.gone {
+	if p.opts.Share != nil {
 		s.unshared |= parts
 		p.nudge()
 	}

@@ -61,16 +61,15 @@ func (l *link) poll(ctx context.Context) {
 	if p.opts.Share == nil {
 		return
 	}
-	p.mu.Lock()
-	since := p.since
-	p.mu.Unlock()
 	call, cancel := context.WithTimeout(ctx, shareTimeout)
 	defer cancel()
-	entries, version, err := p.opts.Share.Poll(call, p.opts.Upstream, since)
+	entries, version, err := p.opts.Share.Poll(call, p.opts.Upstream, p.since())
 	l.report(ctx, err)
-	if err == nil {
-		p.adopt(entries, since, version)
+	if err != nil {
+		p.readAgain()
+		return
 	}
+	p.adopt(entries, version)
 }
 
 // publish sends what is unshared. After a failure the rest waits for the next tick.
@@ -145,7 +144,7 @@ func (a probing) run(ctx context.Context, probe func(context.Context, Key) Outco
 		return
 	}
 	if o.Class != OK {
-		if ctx.Err() == nil && o.Class.ofTheKey() {
+		if o.Class.ofTheKey() {
 			s.last = Failure{o.Class, o.Status, now}
 		}
 		return

@@ -13,8 +13,8 @@ type Share interface {
 	// e.Version, which then stays; Disabled is taken all the same.
 	Publish(ctx context.Context, upstream string, e Entry) (version int64, err error)
 	// Poll answers the entries that have changed after the version since, and the
-	// newest version of all. If that is below since, the share has lost what it knew, and begun
-	// anew; then, as if since is 0, all entries are answered.
+	// newest version of all. If that is below since, the share has lost what it
+	// knew, and begun anew; then, as with a since of 0, all entries are answered.
 	Poll(ctx context.Context, upstream string, since int64) (entries []Entry, version int64, err error)
 }
 
@@ -82,27 +82,44 @@ func (p *Pool) take(s *slot) Entry {
 func (p *Pool) published(s *slot, e Entry, version int64, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.newest = max(p.newest, version)
 	switch {
 	case err != nil:
 		s.unshared |= e.Parts
 	case version == 0:
-		p.since = 0 // there is worse news: read it, though it may be older than since
+		p.again = true // there is worse news, which may have been read and passed over
 	case e.Parts&PartState != 0:
 		s.version = version
 	}
 }
 
-// adopt takes over what others have published, as it was polled.
-func (p *Pool) adopt(entries []Entry, since, version int64) {
+// since is the version after which to poll.
+func (p *Pool) since() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.again {
+		p.again = false
+		return 0
+	}
+	return p.version
+}
+
+// readAgain has all of the share read by the next poll.
+func (p *Pool) readAgain() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.again = true
+}
+
+// adopt takes over what others have published.
+func (p *Pool) adopt(entries []Entry, version int64) {
 	now := p.opts.Now()
 	p.mu.Lock()
 	defer p.unlock()
-	if version < since {
+	if version < p.newest {
 		p.forgotten()
 	}
-	if p.since == since { // else all is to be read once more
-		p.since = version
-	}
+	p.version, p.newest = version, version
 	for _, e := range entries {
 		if s := p.find(e.KeyID); s != nil {
 			p.adoptHand(s, e)
