@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weir-gateway/weir/admin"
 	"github.com/weir-gateway/weir/e2e/site"
 	"github.com/weir-gateway/weir/ledger"
 	"github.com/weir-gateway/weir/ratelimit/redistest"
@@ -117,8 +119,25 @@ func TestPoolServesAll(t *testing.T) {
 		t.Errorf("the key that is refused was used %d times, want once", uses[last4(0)])
 	}
 	checkGaps(t, r.pool, last4(1), 3*time.Second)
+	checkCounts(t, r, uses)
 	checkAttempts(t, r.pool, attempts)
 	t.Logf("uses by key: %v, attempts %d", uses, attempts)
+}
+
+// checkCounts compares what weir counts for each key to what came with it.
+func checkCounts(t *testing.T, r *rig, uses map[string]int) {
+	t.Helper()
+	var answer admin.Pools
+	if err := json.Unmarshal([]byte(r.overSocket("ops.sock", "/pools")), &answer); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range answer.Pools {
+		for _, k := range p.Keys {
+			if k.Requests != int64(uses[k.Last4]) || k.InFlight != 0 {
+				t.Errorf("weir counts %d requests with %s and %d in flight, %d came", k.Requests, k.Label, k.InFlight, uses[k.Last4])
+			}
+		}
+	}
 }
 
 // checkGaps tells when a key was used again too early after its first refusal.
@@ -306,7 +325,8 @@ func TestPoolIsShared(t *testing.T) {
 	t.Parallel()
 	f := fixture{}
 	sim := withPool(t, &f, "", always("fail=status:429,retry_after=20"), always("fail=status:401"), fine)
-	a, b := pair(t, redistest.Start(t), f)
+	redis := redistest.Start(t)
+	a, b := pair(t, redis, f)
 	if got := a.post(ask); got.status != http.StatusOK {
 		t.Fatalf("status %d, %s", got.status, got.body)
 	}
@@ -326,6 +346,58 @@ func TestPoolIsShared(t *testing.T) {
 	}
 	if uses := usesOf(sim); uses[last4(0)] != 1 || uses[last4(1)] != 1 {
 		t.Errorf("uses %v: the second replica was to spare two keys", uses)
+	}
+	kept := everythingIn(t, redis)
+	if !strings.Contains(kept, "uk_") {
+		t.Errorf("Redis knows nothing of the keys: %q", kept)
+	}
+	for _, secret := range secrets {
+		if strings.Contains(kept, secret) {
+			t.Errorf("Redis keeps %q", secret)
+		}
+	}
+}
+
+// everythingIn is all that a Redis holds: names, types and values.
+func everythingIn(t *testing.T, redis *redistest.Server) string {
+	t.Helper()
+	names, ok := redis.Do(t, "keys", "*").([]any)
+	if !ok {
+		t.Fatal("KEYS answers no list")
+	}
+	var all strings.Builder
+	for _, name := range names {
+		kind := fmt.Sprint(redis.Do(t, "type", name))
+		read := map[string][]any{
+			"string": {"get", name}, "hash": {"hgetall", name}, "zset": {"zrange", name, 0, -1, "withscores"},
+		}[kind]
+		if read == nil {
+			t.Fatalf("Redis keeps a %s under %v: add it here", kind, name)
+		}
+		fmt.Fprintln(&all, name, kind, redis.Do(t, read...))
+	}
+	return all.String()
+}
+
+// TestNoAttemptAfterTheFirstByte breaks answers off after they began.
+func TestNoAttemptAfterTheFirstByte(t *testing.T) {
+	t.Parallel()
+	r := pooled(t, fixture{}, "", fine, fine, fine)
+	streamed := strings.Replace(ask, "{", `{"stream":true,`, 1)
+	scripts := []string{"fail=reset:2,pace=5ms", "fail=close:2,pace=5ms", "fail=end:2", "fail=error:2"}
+	for _, script := range scripts {
+		got, _ := r.try(t.Context(), http.MethodPost, "/v1/chat/completions", streamed, "X-Simulate", script)
+		if got.status != http.StatusOK || strings.Count(got.body, "data: ") < 2 {
+			t.Errorf("%s: status %d, %q", script, got.status, got.body)
+		}
+	}
+	for _, rec := range r.settled(len(scripts)) {
+		if rec.Attempts != 1 || rec.Tokens.Output == 0 {
+			t.Errorf("ledger %+v", rec)
+		}
+	}
+	if n := r.pool.Ledger().Len(); n != len(scripts) {
+		t.Errorf("%d requests came for %d", n, len(scripts))
 	}
 }
 

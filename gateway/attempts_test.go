@@ -327,6 +327,18 @@ func TestClientLeaves(t *testing.T) {
 	j.idle()
 }
 
+func TestClientLeavesBetweenAttempts(t *testing.T) {
+	j := newJourney(t, 2, 3)
+	x := j.admit("only")
+	at := j.attempt(x, "pool", 1)
+	if retry, _ := at.Answered(503, none, nil); !retry {
+		t.Error("no other key is tried")
+	}
+	at.End(false)
+	x.End() // the key for the second attempt is kept already
+	j.idle()
+}
+
 func TestLimitsOfUpstreamKeys(t *testing.T) {
 	j := newJourney(t, 2, 3, config.Limit{Name: "slots", Per: []config.Scope{config.PerUpstreamKey}, Unit: config.Concurrency, Amount: 1})
 	a, b := j.admit("only"), j.admit("only")
