@@ -113,6 +113,7 @@ type Model struct {
 	Weights   map[string]uint32 // upstream to its share of the beginnings; empty: the first gets all
 	Context   int64             // tokens; 0 is unknown
 	MaxOutput int64             // tokens; 0 writes nothing
+	Rewrite   bool              // answers name the model as the request did
 }
 
 // Envoy says how Envoy runs.

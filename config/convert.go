@@ -41,7 +41,7 @@ func fromProto(file string, m *configv1.Config) *Config {
 	for _, mo := range m.GetModels() {
 		c.Models = append(c.Models, Model{
 			Name: mo.GetName(), Aliases: mo.GetAliases(), Upstreams: mo.GetUpstreams(),
-			ServedAs: mo.GetServedAs(), Weights: mo.GetWeights(),
+			ServedAs: mo.GetServedAs(), Weights: mo.GetWeights(), Rewrite: mo.GetRewriteResponse(),
 			Context: mo.GetContext(), MaxOutput: mo.GetMaxOutput(),
 		})
 	}

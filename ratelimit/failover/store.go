@@ -88,17 +88,17 @@ type Store struct {
 	events     Events
 
 	breaker breaker
+	crowd   crowd
 	local   *memstore.Store // counts Local limits, also those decided by nobody else
 	shares  sync.Map        // *ratelimit.Limit and number of replicas to its share
 	debts   debts
-	waiting atomic.Int64 // calls that wait for the store now
 	alone   atomic.Int64 // exchanges decided without the store, in all
 }
 
 // New returns a Store.
 func New(opts Options) *Store {
 	s := &Store{
-		store: opts.Store, presence: newPresence(opts.Instance), busy: busy, events: opts.Events,
+		store: opts.Store, presence: newPresence(opts.Instance), busy: sampled(busy), events: opts.Events,
 		timeout:    cmp.Or(opts.Timeout, 20*time.Millisecond),
 		probeEvery: cmp.Or(opts.ProbeEvery, 250*time.Millisecond),
 		local:      memstore.New(memstore.Options{}),

@@ -962,9 +962,12 @@ type Model struct {
 	ServedAs map[string]string `protobuf:"bytes,6,rep,name=served_as,json=servedAs,proto3" json:"served_as,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Shares of the requests that begin at each upstream; one without a weight is
 	// only fallen back to. Absent: all begin at the first.
-	Weights       map[string]uint32 `protobuf:"bytes,7,rep,name=weights,proto3" json:"weights,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Weights map[string]uint32 `protobuf:"bytes,7,rep,name=weights,proto3" json:"weights,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Answers name the model as the request did. Default: as the upstream does,
+	// and not a byte is changed.
+	RewriteResponse bool `protobuf:"varint,8,opt,name=rewrite_response,json=rewriteResponse,proto3" json:"rewrite_response,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Model) Reset() {
@@ -1044,6 +1047,13 @@ func (x *Model) GetWeights() map[string]uint32 {
 		return x.Weights
 	}
 	return nil
+}
+
+func (x *Model) GetRewriteResponse() bool {
+	if x != nil {
+		return x.RewriteResponse
+	}
+	return false
 }
 
 // Plan is a named set of limits.
@@ -1667,7 +1677,7 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"first_byte\x18\x03 \x01(\tBv\xbaHs\xba\x01m\n" +
 	"\bduration\x12.must be a duration such as 60s, 500ms or 1m30s\x1a1this.matches('^([0-9]+(\\\\.[0-9]+)?(ms|s|m|h))+$')\xd8\x01\x01R\tfirstByte\x12\x8c\x01\n" +
 	"\x05total\x18\x04 \x01(\tBv\xbaHs\xba\x01m\n" +
-	"\bduration\x12.must be a duration such as 60s, 500ms or 1m30s\x1a1this.matches('^([0-9]+(\\\\.[0-9]+)?(ms|s|m|h))+$')\xd8\x01\x01R\x05total\"\x82\x06\n" +
+	"\bduration\x12.must be a duration such as 60s, 500ms or 1m30s\x1a1this.matches('^([0-9]+(\\\\.[0-9]+)?(ms|s|m|h))+$')\xd8\x01\x01R\x05total\"\xad\x06\n" +
 	"\x05Model\x12z\n" +
 	"\x04name\x18\x01 \x01(\tBf\xbaHc\xba\x01`\n" +
 	"\x05model\x122must be 1 to 256 visible characters without spaces\x1a#this.matches('^[^\\\\s\\\\pC]{1,256}$')R\x04name\x12\x85\x01\n" +
@@ -1680,7 +1690,8 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\tserved_as\x18\x06 \x03(\v2#.weir.config.v1.Model.ServedAsEntryBk\xbaHh\x9a\x01e*c\xba\x01`\n" +
 	"\x05model\x122must be 1 to 256 visible characters without spaces\x1a#this.matches('^[^\\\\s\\\\pC]{1,256}$')R\bservedAs\x12K\n" +
 	"\aweights\x18\a \x03(\v2\".weir.config.v1.Model.WeightsEntryB\r\xbaH\n" +
-	"\x9a\x01\a*\x05*\x03\x18\xe8\aR\aweights\x1a;\n" +
+	"\x9a\x01\a*\x05*\x03\x18\xe8\aR\aweights\x12)\n" +
+	"\x10rewrite_response\x18\b \x01(\bR\x0frewriteResponse\x1a;\n" +
 	"\rServedAsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
