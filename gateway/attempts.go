@@ -162,7 +162,12 @@ func (a *attempts) begin(ctx context.Context, name string, number int) (*Attempt
 	if a.closed || target < 0 {
 		return nil, gone()
 	}
-	a.made = max(a.made+1, number)
+	if number == 0 {
+		number = a.made + 1
+	}
+	// What was refused before it came here may be told late, and with the number of
+	// its successor.
+	a.made = max(a.made, number)
 	a.supersede()
 	if a.costly >= mostCostly || a.tries[target] >= a.mostTries(target) {
 		return nil, unanswered()

@@ -9,8 +9,6 @@ import (
 const (
 	// patience bounds a call of a store that is not silent, but slow.
 	patience = 2 * time.Second
-	// excusable bounds a silence that is excused.
-	excusable = 500 * time.Millisecond
 	// looks is how often a call that waits looks around within the timeout.
 	looks = 5
 	// starved is how late a look is when this process has too little of the
@@ -46,8 +44,6 @@ func call[T any](ctx context.Context, s *Store, op string, f func(context.Contex
 		done <- outcome{v, err}
 	}()
 	opened := s.breaker.whenOpen()
-	s.crowd.enter(time.Now())
-	defer func() { s.crowd.leave(time.Now()) }()
 	w := s.newWait()
 	defer w.timer.Stop()
 	for {
@@ -70,64 +66,50 @@ func call[T any](ctx context.Context, s *Store, op string, f func(context.Contex
 // wait is how long a call waits for a store that says nothing. A machine without a
 // processor to spare is no sign that the store is away, and to decide without it
 // then would be to forget the limits just when they matter: such a silence is
-// excused, for long where requests flood in, for a moment where few wait.
+// excused.
 type wait struct {
 	s       *Store
 	timer   *time.Timer
+	begun   time.Time
 	due     time.Time
-	silent  time.Time // since when the store has answered nobody, of the time of this call
-	looks   int       // within this silence
-	excuses int       // among them
+	looks   int // within this silence
+	excuses int // among them
 }
 
 func (s *Store) newWait() *wait {
 	step, now := s.timeout/looks, time.Now()
-	return &wait{s: s, timer: time.NewTimer(step), silent: now, due: now.Add(step)}
+	return &wait{s: s, timer: time.NewTimer(step), begun: now, due: now.Add(step)}
 }
 
 // goOn looks around when the timer has fired, and tells whether to wait on; if so
 // it sets the timer again.
 func (w *wait) goOn() bool {
 	now := time.Now()
-	late := now.Sub(w.due)
-	w.listen()
 	w.looks++
-	if w.s.crowd.there(now) && (late > starved || w.s.busy()) {
+	if now.Sub(w.due) > starved || w.s.busy() {
 		w.excuses++
 	}
-	if silence := now.Sub(w.silent); w.looks >= looks && silence >= w.s.timeout {
-		if silence >= excusable || 2*w.excuses < w.looks {
+	if w.looks >= looks {
+		if 2*w.excuses < w.looks && !w.talks(now) {
 			return false
 		}
 		w.looks, w.excuses = 0, 0
 	}
-	w.due = w.next(now, late)
-	w.timer.Reset(w.due.Sub(now))
+	step := w.s.timeout / looks
+	w.timer.Reset(step)
+	w.due = now.Add(step)
 	return true
 }
 
-// listen begins a new silence if the store has answered anybody.
-func (w *wait) listen() {
-	if t, ok := w.s.store.(talker); ok {
-		if last := t.LastReply(); last.After(w.silent) {
-			w.silent, w.looks, w.excuses = last, 0, 0
-		}
+// talks tells whether the store has answered others since the call began, and
+// within the timeout.
+func (w *wait) talks(now time.Time) bool {
+	t, ok := w.s.store.(talker)
+	if !ok {
+		return false
 	}
-}
-
-// next is when to look again. Looks that are a bit late do not add up. One that is
-// later by a whole step tells that this process stood still, and what came
-// meanwhile is still to be read.
-func (w *wait) next(now time.Time, late time.Duration) time.Time {
-	step := w.s.timeout / looks
-	if late >= step {
-		return now.Add(step)
-	}
-	due := w.due.Add(step)
-	if end := w.silent.Add(w.s.timeout); end.After(now) && end.Before(due) {
-		return end
-	}
-	return due
+	last := t.LastReply()
+	return last.After(w.begun) && now.Sub(last) < w.s.timeout
 }
 
 // note counts how a call went.

@@ -88,7 +88,6 @@ type Store struct {
 	events     Events
 
 	breaker breaker
-	crowd   crowd
 	local   *memstore.Store // counts Local limits, also those decided by nobody else
 	shares  sync.Map        // *ratelimit.Limit and number of replicas to its share
 	debts   debts
@@ -98,7 +97,7 @@ type Store struct {
 // New returns a Store.
 func New(opts Options) *Store {
 	s := &Store{
-		store: opts.Store, presence: newPresence(opts.Instance), busy: sampled(busy), events: opts.Events,
+		store: opts.Store, presence: newPresence(opts.Instance), busy: busy, events: opts.Events,
 		timeout:    cmp.Or(opts.Timeout, 20*time.Millisecond),
 		probeEvery: cmp.Or(opts.ProbeEvery, 250*time.Millisecond),
 		local:      memstore.New(memstore.Options{}),

@@ -183,140 +183,21 @@ func TestLatency(t *testing.T) {
 	})
 }
 
-// TestBusyMachine: where a crowd asks, a machine without processors to spare is not
-// taken for a store that is away, for a while; where few ask, it excuses nothing.
+// TestBusyMachine does not take a machine without processors to spare for a store
+// that is away.
 func TestBusyMachine(t *testing.T) {
-	for calls, want := range map[int]time.Duration{1: 20 * time.Millisecond, many - 1: 20 * time.Millisecond, 2 * many: excusable} {
-		synctest.Test(t, func(t *testing.T) {
-			store := newFlaky()
-			s := New(Options{Store: store})
-			s.busy = func() bool { return true }
-			store.set(stalls)
-			for took := range timed(t, s, calls) {
-				if took != want {
-					t.Errorf("%d calls: given up after %v, want %v", calls, took, want)
-				}
-			}
-			time.Sleep(time.Minute) // calls that were given up
-		})
-	}
-}
-
-// TestCrowdLingers: the last ones of a crowd are few, and the machine still busy.
-func TestCrowdLingers(t *testing.T) {
-	for after, want := range map[time.Duration]time.Duration{lingers / 2: excusable, lingers: 20 * time.Millisecond} {
-		synctest.Test(t, func(t *testing.T) {
-			store := newFlaky()
-			s := New(Options{Store: store})
-			s.busy = func() bool { return true }
-			for range many {
-				s.crowd.enter(time.Now())
-			}
-			time.Sleep(time.Minute)
-			for range many {
-				s.crowd.leave(time.Now())
-			}
-			time.Sleep(after)
-			store.set(stalls)
-			for took := range timed(t, s, 1) {
-				if took != want {
-					t.Errorf("%v after a crowd: given up after %v, want %v", after, took, want)
-				}
-			}
-			time.Sleep(time.Minute) // the call that was given up
-		})
-	}
-}
-
-// timed makes calls at once that the store does not answer, and tells how long
-// each took.
-func timed(t *testing.T, s *Store, calls int) <-chan time.Duration {
-	t.Helper()
-	c := ratelimit.Charge{Limit: limit(t, "l", ratelimit.Requests, 1000, time.Hour), Cost: 1}
-	begin, took := time.Now(), make(chan time.Duration, calls)
-	var running sync.WaitGroup
-	for range calls {
-		running.Go(func() {
-			_, mode, err := s.Admit(t.Context(), nextID(), []ratelimit.Charge{c}, []Policy{Local}, ratelimit.AdmitOptions{})
-			if err != nil || mode != Alone {
-				t.Errorf("mode %v, error %v", mode, err)
-			}
-			took <- time.Since(begin)
-		})
-	}
-	running.Wait()
-	close(took)
-	return took
-}
-
-// talkative answers others until it falls silent.
-type talkative struct {
-	*flaky
-	until time.Time
-}
-
-func (s *talkative) LastReply() time.Time {
-	if now := time.Now(); now.Before(s.until) {
-		return now
-	}
-	return s.until
-}
-
-// TestSilence: a call waits as long as others are answered, and no longer than the
-// timeout after that.
-func TestSilence(t *testing.T) {
-	for _, talks := range []time.Duration{0, time.Millisecond, 19 * time.Millisecond, time.Second, 3 * time.Second} {
-		synctest.Test(t, func(t *testing.T) {
-			store := &talkative{newFlaky(), time.Now().Add(talks)}
-			s := New(Options{Store: store})
-			s.busy = func() bool { return false }
-			store.set(stalls)
-			for took := range timed(t, s, 1) {
-				if want := min(talks+20*time.Millisecond, patience); took < want || took > want+4*time.Millisecond {
-					t.Errorf("others were answered for %v: given up after %v, want %v", talks, took, want)
-				}
-			}
-			time.Sleep(time.Minute) // the call that was given up
-		})
-	}
-}
-
-// TestNextLook: looks that are late by little keep to their times; after a stop of
-// the process there is time to read what came.
-func TestNextLook(t *testing.T) {
-	const ms = time.Millisecond
-	begun := time.Now()
-	for _, tt := range []struct {
-		name              string
-		due, late, silent time.Duration // after begun
-		want              time.Duration
-	}{
-		{"in time", 4 * ms, 0, 0, 8 * ms},
-		{"a bit late", 4 * ms, 3 * ms, 0, 8 * ms},
-		{"late by a step", 4 * ms, 4 * ms, 0, 12 * ms},
-		{"the process stood still", 4 * ms, time.Minute, 0, time.Minute + 8*ms},
-		{"a silence that ends earlier", 20 * ms, 0, ms, 21 * ms},
-		{"a silence that was excused", 20 * ms, 0, 0, 24 * ms},
-	} {
-		w := &wait{s: New(Options{Store: newFlaky()}), due: begun.Add(tt.due), silent: begun.Add(tt.silent)}
-		if got := w.next(w.due.Add(tt.late), tt.late).Sub(begun); got != tt.want {
-			t.Errorf("%s: the next look is after %v, want %v", tt.name, got, tt.want)
-		}
-	}
-}
-
-func TestSampled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		asked := 0
-		busy := sampled(func() bool { asked++; return asked%2 == 1 })
-		for step, want := range []bool{true, false, true} {
-			for range 100 {
-				if got := busy(); got != want || asked != step+1 {
-					t.Fatalf("step %d: %v, asked %d times", step, got, asked)
-				}
-			}
-			time.Sleep(fresh)
+		store := newFlaky()
+		s := New(Options{Store: store})
+		s.busy = func() bool { return true }
+		c := ratelimit.Charge{Limit: limit(t, "l", ratelimit.Requests, 100, time.Hour), Cost: 1}
+		store.set(stalls)
+		begin := time.Now()
+		_, mode, err := s.Admit(t.Context(), nextID(), []ratelimit.Charge{c}, []Policy{Local}, ratelimit.AdmitOptions{})
+		if took := time.Since(begin); err != nil || mode != Alone || took != patience {
+			t.Errorf("mode %v, error %v after %v, want patience of %v", mode, err, took, patience)
 		}
+		time.Sleep(time.Minute) // calls that were given up
 	})
 }
 
