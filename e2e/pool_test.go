@@ -305,6 +305,11 @@ func TestFallback(t *testing.T) {
 			t.Errorf("%s: x-weir-model %q, want %q", tt.name, got.header.Get("X-Weir-Model"), want)
 		}
 	}
+	long := strings.Repeat("word ", 600_000)
+	got := r.post(`{"model":"g","messages":[{"role":"user","content":"` + long + `"}]}`)
+	if got.status != http.StatusOK {
+		t.Errorf("a long request: status %d, %.300s", got.status, got.body)
+	}
 	for _, e := range second.Ledger().Entries() {
 		if e.Auth != last4(9) || e.Model != "second-m" || e.Path != "/v1/chat/completions" {
 			t.Errorf("the second upstream got %+v", e)
@@ -315,8 +320,8 @@ func TestFallback(t *testing.T) {
 			}
 		}
 	}
-	if n := second.Ledger().Len(); n != 3 {
-		t.Errorf("the second upstream got %d requests, want 3", n)
+	if n := second.Ledger().Len(); n != 4 {
+		t.Errorf("the second upstream got %d requests, want 4", n)
 	}
 }
 

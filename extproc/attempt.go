@@ -32,24 +32,22 @@ type attempt struct {
 // not we, before there was an answer is one that got as far as the upstream; Envoy
 // cancels the others.
 func (s *Server) serveAttempt(grpc extprocv3.ExternalProcessor_ProcessServer) error {
-	a := &attempt{gateway: s.gateway}
+	a, reached := &attempt{gateway: s.gateway}, false
+	defer func() {
+		if a.at != nil {
+			a.at.End(reached)
+		}
+	}()
 	ctx := grpc.Context()
 	for {
 		in, err := grpc.Recv()
 		if err != nil {
-			a.end(errors.Is(err, io.EOF))
+			reached = errors.Is(err, io.EOF)
 			return nil //nolint:nilerr // Envoy has no more to ask
 		}
 		if err := grpc.Send(a.step(ctx, in)); err != nil {
-			a.end(false)
 			return nil //nolint:nilerr // Envoy is gone
 		}
-	}
-}
-
-func (a *attempt) end(reached bool) {
-	if a.at != nil {
-		a.at.End(reached)
 	}
 }
 

@@ -57,7 +57,7 @@ func NewRenamer(model string, events bool) *Renamer {
 func (r *Renamer) Write(p []byte) []byte {
 	var out []byte
 	kept := 0 // p up to there is in out
-	for i := 0; i < len(p); i++ {
+	for i := range p {
 		if r.events && !r.inData(p[i]) {
 			continue
 		}
