@@ -17,30 +17,19 @@ if not known and ARGV[2] ~= '' and now > ARGV[2] + 0 then
 end
 local decide = not known and ARGV[3] == '0'
 
-local code, refused, longest, shadowed = 1, 0, 0, nil
-
--- Notes that a charge does not fit for so long, or never, if that is 0.
-local function refuse(index, shadow, pause)
-  if shadow then
-    shadowed = shadowed or {}
-    shadowed[#shadowed + 1] = index - 1
-  elseif pause == 0 then
-    if code ~= 2 or index < refused then
-      code, refused, longest = 2, index, 0
-    end
-  elseif code ~= 2 and (pause > longest or pause == longest and index < refused) then
-    code, refused, longest = 0, index, pause
-  end
-end
-
+local misfits -- what does not fit, and for how long; 0 is never
 for i = 1, #windows do
   local w = windows[i]
-  if not roll(w, now) then
-    return {4, now}
+  if now >= w.ends then
+    made = made or older()
+    if not made.roll(w, now) then
+      return {4, now}
+    end
   end
   if decide and w.cost > w.limit - w.sum then
     made = made or older()
-    refuse(w.index, w.shadow, w.cost > w.limit and 0 or made.wait(w, now))
+    misfits = misfits or {}
+    misfits[#misfits + 1] = {w, w.cost > w.limit and 0 or made.wait(w, now)}
   end
 end
 local after = leases[1] and format('%d', now + 1)
@@ -49,7 +38,26 @@ for i = 1, #leases do
   l.live = call('ZCOUNT', l.key, after, '+inf')
   if decide and l.live >= l.limit then
     local next = call('ZRANGEBYSCORE', l.key, after, '+inf', 'WITHSCORES', 'LIMIT', l.live - l.limit, 1)
-    refuse(l.index, l.shadow, next[2] - now)
+    misfits = misfits or {}
+    misfits[#misfits + 1] = {l, next[2] - now}
+  end
+end
+
+local code, refused, longest, shadowed = 1, 0, 0, nil
+if misfits then
+  for i = 1, #misfits do
+    local m, pause = misfits[i][1], misfits[i][2]
+    local index = m.index
+    if m.shadow then
+      shadowed = shadowed or {}
+      shadowed[#shadowed + 1] = index - 1
+    elseif pause == 0 then
+      if code ~= 2 or index < refused then
+        code, refused, longest = 2, index, 0
+      end
+    elseif code ~= 2 and (pause > longest or pause == longest and index < refused) then
+      code, refused, longest = 0, index, pause
+    end
   end
 end
 
@@ -57,7 +65,9 @@ if code == 1 and not known then
   call('SET', KEYS[1], format('o %d %d %d\n', now + RECEIPT, now, #KEYS - 2) .. table.concat(KEYS, '\n', 3) .. '\n'
     .. table.concat(ARGV, '\n', 5), 'PX', RECEIPT_MS)
   for i = 1, #windows do
-    charge(windows[i], windows[i].cost)
+    local w = windows[i]
+    local cost = w.sum + w.cost > MAX and MAX - w.sum or w.cost
+    w.sum, w.amount, w.dirty = w.sum + cost, w.amount + cost, cost > 0
   end
   local lasts = save(windows, now)
   local expires = leases[1] and format('%d', now + LEASE)
@@ -77,7 +87,13 @@ local reply = {code, now, refused - 1, longest}
 for i = 1, #windows do
   local w = windows[i]
   local at = 3 + 2 * w.index
-  reply[at], reply[at + 1] = w.sum, reset(w, now)
+  reply[at] = w.sum
+  if w.amount > 0 then
+    reply[at + 1] = w.ends + w.size * w.step - now
+  else
+    made = made or older()
+    reply[at + 1] = made.reset(w, now)
+  end
 end
 for i = 1, #leases do
   local l = leases[i]
@@ -85,7 +101,8 @@ for i = 1, #leases do
   if l.last then
     reply[at], reply[at + 1] = l.live, l.last
   else
-    reply[at], reply[at + 1] = live(l.key, now)
+    made = made or older()
+    reply[at], reply[at + 1] = made.leases(l.key, now)
   end
 end
 if shadowed then

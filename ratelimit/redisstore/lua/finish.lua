@@ -30,14 +30,14 @@ local function finish(virtual, id, amounts, actual, remember)
     local w = windows[i]
     local delta = (actual(w.index) or w.cost) - w.cost
     if delta ~= 0 then
-      local known = roll(w, now)
+      made = made or older()
+      local known = now < w.ends or made.roll(w, now)
       if delta < 0 then
-        made = made or older()
         made.refund(w, (made.bucket(w, at)), -delta)
       elseif known or w.head > 0 then
         -- It may outlive the periods that its plan knows. What it cost beyond
         -- then counts in the newest one that the hash knows, if there is any.
-        charge(w, delta)
+        made.charge(w, delta)
       end
     end
   end

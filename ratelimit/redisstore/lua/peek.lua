@@ -9,16 +9,16 @@ local windows, leases, now = read(ARGV, 2, KEYS, 2, told)
 if text then
   keep(KEYS[1], now, last, skew, till, 0)
 end
-local reply = {1, now}
+local o, reply = older(), {1, now}
 for i = 1, #windows do
   local w = windows[i]
-  if not roll(w, now) then
+  if now >= w.ends and not o.roll(w, now) then
     return {4, now}
   end
-  reply[1 + 2 * w.index], reply[2 + 2 * w.index] = w.sum, reset(w, now)
+  reply[1 + 2 * w.index], reply[2 + 2 * w.index] = w.sum, o.reset(w, now)
 end
 for i = 1, #leases do
   local l = leases[i]
-  reply[1 + 2 * l.index], reply[2 + 2 * l.index] = live(l.key, now)
+  reply[1 + 2 * l.index], reply[2 + 2 * l.index] = o.leases(l.key, now)
 end
 return reply

@@ -31,7 +31,8 @@ local function read(P, at, K, k, now)
         step, head = step + 0, head + 0
         local w = {key = key, field = P[at + i], index = index + 1, limit = limit + 0, cost = cost + 0,
           shadow = shadow == '1', step = step, size = size + 0, periods = periods,
-          sum = sum + 0, head = head, amount = amount + 0, ends = 0, dirty = false, moved = false, cells = false}
+          sum = sum + 0, head = head, amount = amount + 0, ends = (head + 1) * step,
+          dirty = false, moved = false, cells = false}
         local start = head * (step > 0 and step or 1000000)
         if start > now then
           now = start
@@ -45,10 +46,4 @@ local function read(P, at, K, k, now)
     kind = P[at]
   end
   return windows, leases, now
-end
-
--- How many leases are live, and how long until the last one expires.
-local function live(key, now)
-  local n = call('ZCOUNT', key, format('%d', now + 1), '+inf')
-  return n, n > 0 and call('ZREVRANGE', key, 0, 0, 'WITHSCORES')[2] - now or 0
 end

@@ -14,12 +14,14 @@
 -- the clock's is one.
 --
 -- In scripts a window is a table of what its rule and its hot field say, and of
--- when its head ends.
+-- when its head ends: a time from then on makes another bucket the head.
 
 local PART = 6 -- amounts of a cold field
 
--- What a call needs only when a head has moved or a limit is reached. It is made
--- then: making these functions costs as much as charging a window.
+-- What a call needs only when a head has moved, a limit is reached or something is
+-- given back. It is made then: every call makes the functions of its script anew,
+-- and these cost as much as charging a window. So admit does in place what it does
+-- for each charge.
 local function older()
   local max, min, gmatch = math.max, math.min, string.gmatch
   local o = {}
@@ -112,9 +114,11 @@ local function older()
     return w.ends + w.size * w.step - now
   end
 
-  -- How long until the window is empty, given that its head is.
+  -- How long until the window is empty.
   function o.reset(w, now)
-    if w.sum == 0 then
+    if w.amount > 0 then
+      return w.ends + w.size * w.step - now
+    elseif w.sum == 0 then
       return 0
     end
     local cells, age = o.cells(w), 1
@@ -175,37 +179,24 @@ local function older()
     return lasts
   end
 
+  -- Charges the newest bucket.
+  function o.charge(w, amount)
+    if w.sum + amount > MAX then
+      amount = MAX - w.sum
+    end
+    w.sum, w.amount, w.dirty = w.sum + amount, w.amount + amount, amount > 0
+  end
+
+  -- How many leases are live, and how long until the last one expires.
+  function o.leases(key, now)
+    local n = call('ZCOUNT', key, format('%d', now + 1), '+inf')
+    return n, n > 0 and call('ZREVRANGE', key, 0, 0, 'WITHSCORES')[2] - now or 0
+  end
+
   return o
 end
 
 local made
-
--- Makes the bucket of now the head.
-local function roll(w, now)
-  local step = w.step
-  if step > 0 and floor(now / step) == w.head then
-    w.ends = (w.head + 1) * step
-    return true
-  end
-  made = made or older()
-  return made.roll(w, now)
-end
-
--- How long until the window is empty.
-local function reset(w, now)
-  if w.amount > 0 then
-    return w.ends + w.size * w.step - now
-  end
-  made = made or older()
-  return made.reset(w, now)
-end
-
-local function charge(w, amount)
-  if w.sum + amount > MAX then
-    amount = MAX - w.sum
-  end
-  w.sum, w.amount, w.dirty = w.sum + amount, w.amount + amount, amount > 0
-end
 
 -- Writes those windows that have changed, a hash at a time. Answers how long
 -- what has moved will last at most.
