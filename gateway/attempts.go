@@ -218,28 +218,39 @@ func (a *attempts) admit(ctx context.Context, at *Attempt) *openai.Error {
 }
 
 // choose takes a key: the one that was kept for the attempt, or one that this
-// request has not tried, or else one again after a pause.
+// request has not tried, or else one again, after a pause.
 func (a *attempts) choose(at *Attempt, full []string) *openai.Error {
-	server := a.plan[at.target].Server
-	tried := a.tried[at.target]
 	lease := a.take(at.target)
-	without := slices.Concat(tried, full)
-	if lease == nil && len(tried) < server.Upstream.Pool.MaxKeys {
-		lease, _ = server.Pool.Pick(without, nil)
-	}
-	if lease == nil && len(tried) > 0 {
-		var err error
-		if lease, err = server.Pool.Pick(full, nil); err == nil {
-			at.pause = pause(a.tries[at.target])
-		}
+	if lease == nil {
+		lease, _ = a.untried(at.target, full)
 	}
 	if lease == nil {
-		_, err := server.Pool.Pick(without, nil)
-		return noKey(err)
+		var err error
+		if lease, err = a.again(at.target, full); err != nil {
+			return noKey(err)
+		}
 	}
 	key := lease.Key()
+	if slices.Contains(a.tried[at.target], key.ID) {
+		at.pause = pause(a.tries[at.target])
+	}
 	at.lease, at.secret, at.keyID = lease, key.Secret, key.ID
 	return nil
+}
+
+// untried picks a key that this request has not tried, if it may try another, and
+// whose limits are not reached.
+func (a *attempts) untried(target int, full []string) (*pool.Lease, error) {
+	server, tried := a.plan[target].Server, a.tried[target]
+	if len(tried) >= server.Upstream.Pool.MaxKeys {
+		return nil, &pool.NoKeyError{Upstream: server.Name, Tried: len(tried)}
+	}
+	return server.Pool.Pick(slices.Concat(tried, full), nil)
+}
+
+// again picks one of the keys that this request has tried.
+func (a *attempts) again(target int, full []string) (*pool.Lease, error) {
+	return a.plan[target].Server.Pool.Pick(full, func(k *pool.Key) bool { return !slices.Contains(a.tried[target], k.ID) })
 }
 
 // take is the key that was kept for an attempt at that target, nil if there is none.
@@ -480,14 +491,9 @@ func (a *attempts) next(at *Attempt, class pool.Class) int {
 	if a.costly > 0 && time.Since(at.begun) > costly {
 		return -1
 	}
-	server := a.plan[at.target].Server
-	more := a.tries[at.target] < a.mostTries(at.target)
-	if server.Pool != nil && more && len(a.tried[at.target]) < server.Upstream.Pool.MaxKeys {
-		if lease, err := server.Pool.Pick(a.tried[at.target], nil); err == nil {
-			a.drop()
-			a.kept, a.keptFor = lease, at.target
-			return at.target
-		}
+	more := a.plan[at.target].Server.Pool != nil && a.tries[at.target] < a.mostTries(at.target)
+	if more && a.keep(at.target, a.untried) {
+		return at.target
 	}
 	for i := range a.plan {
 		if a.tries[i] == 0 && a.plan[i].Server.Usable() {
@@ -495,10 +501,22 @@ func (a *attempts) next(at *Attempt, class pool.Class) int {
 		}
 	}
 	again := class == pool.ServerError || class == pool.UpstreamFault || class == pool.Unreached
-	if server.Pool != nil && more && again && server.Pool.Usable() > 0 {
+	if more && again && a.keep(at.target, a.again) {
 		return at.target
 	}
 	return -1
+}
+
+// keep has a key for the next attempt at a target, so that nobody else takes it
+// before Envoy begins that. It answers false if there is none.
+func (a *attempts) keep(target int, pick func(target int, full []string) (*pool.Lease, error)) bool {
+	lease, err := pick(target, nil)
+	if err != nil {
+		return false
+	}
+	a.drop()
+	a.kept, a.keptFor = lease, target
+	return true
 }
 
 // End says that Envoy tells no more of the attempt. Reached tells whether it may
@@ -577,16 +595,10 @@ func (a *attempts) refusal() *openai.Error {
 	default:
 		return nil
 	}
-	p := a.plan[at.target].Server.Pool
-	if p.Usable() > 0 {
-		return nil
+	if none := a.plan[at.target].Server.Pool.Unusable(); none != nil {
+		return noKey(none)
 	}
-	lease, err := p.Pick(nil, nil)
-	if err == nil {
-		lease.Done(pool.Outcome{Class: pool.Abandoned})
-		return nil
-	}
-	return noKey(err)
+	return nil
 }
 
 // unanswered ends a request whose attempts all broke off.

@@ -327,6 +327,30 @@ func TestClientLeaves(t *testing.T) {
 	j.idle()
 }
 
+func TestNoMoreKeysThanAllowed(t *testing.T) {
+	j := newJourney(t, 3, 3)
+	s, _ := j.dir.Server("pool")
+	s.Upstream.Pool.MaxKeys = 1
+	x := j.admit("only")
+	first := j.attempt(x, "pool", 1)
+	if retry, _ := first.Answered(500, none, nil); !retry {
+		t.Error("a server's error is not tried again with the same key")
+	}
+	first.End(false)
+	second := j.attempt(x, "pool", 2)
+	if second.keyID != first.keyID || second.pause == 0 {
+		t.Errorf("the second attempt has key %s after %v, want the same after a pause", j.label(second), second.pause)
+	}
+	second.End(true)
+	s.Pool.Disable(first.keyID)
+	if _, err := j.g.Attempt(t.Context(), x.ID(), "pool", 3); err == nil || err.Code != openai.CodeNoUpstream {
+		t.Errorf("a third attempt, whose key was taken away: %v; want that it ends, though others could be used", err)
+	}
+	x.Answer(Head{Status: 503, Local: true})
+	x.End()
+	j.idle()
+}
+
 func TestClientLeavesBetweenAttempts(t *testing.T) {
 	j := newJourney(t, 2, 3)
 	x := j.admit("only")

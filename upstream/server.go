@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -80,17 +79,10 @@ func (s *Server) Usable() bool { return s.Pool == nil || s.Pool.Usable() > 0 }
 
 // noKey is why there is none, nil if there is one.
 func (s *Server) noKey() *pool.NoKeyError {
-	if s.Usable() {
+	if s.Pool == nil {
 		return nil
 	}
-	lease, err := s.Pool.Pick(nil, nil)
-	if err == nil {
-		lease.Done(pool.Outcome{Class: pool.Abandoned}) // one has come back just now
-		return nil
-	}
-	var none *pool.NoKeyError
-	errors.As(err, &none)
-	return none
+	return s.Pool.Unusable()
 }
 
 // offers are the models that the server brings with it.

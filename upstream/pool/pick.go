@@ -71,6 +71,20 @@ func (p *Pool) Pick(tried []string, skip func(*Key) bool) (*Lease, error) {
 	return l, nil
 }
 
+// Unusable is why Pick would choose none of the keys, nil if it would choose one.
+func (p *Pool) Unusable() *NoKeyError {
+	now := p.opts.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	none := NoKeyError{Upstream: p.opts.Upstream}
+	for _, s := range p.slots {
+		if !none.counts(s, now, nil, nil) {
+			return nil
+		}
+	}
+	return &none
+}
+
 // choose goes round once from where the turn is.
 func (p *Pool) choose(none *NoKeyError, now time.Time, tried []string, skip func(*Key) bool) *slot {
 	var best *slot

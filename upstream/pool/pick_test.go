@@ -205,3 +205,21 @@ func TestTriedAndSkipped(t *testing.T) {
 		})
 	}
 }
+
+func TestUnusable(t *testing.T) {
+	p := New(Options{Upstream: "u"}, []Key{{Secret: "a"}, {Secret: "b"}})
+	for i, k := range p.Status() {
+		if none := p.Unusable(); none != nil {
+			t.Errorf("with %d keys left: %v", 2-i, none)
+		}
+		p.Disable(k.ID)
+	}
+	if none := p.Unusable(); none == nil || none.Disabled != 2 || none.Upstream != "u" {
+		t.Errorf("without keys: %v", none)
+	}
+	for _, k := range p.Status() {
+		if k.Requests != 0 || k.InFlight != 0 {
+			t.Errorf("to ask counts as a request: %+v", k)
+		}
+	}
+}
