@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -433,11 +434,7 @@ func (at *Attempt) Answered(status int, header func(name string) string, body []
 		return false, nil
 	}
 	at.status = status
-	code := ""
-	if body != nil {
-		code = openai.ErrorCode(body)
-	}
-	o := pool.Outcome{Class: pool.ClassOf(status, code), Status: status}
+	o := pool.Outcome{Class: classOf(status, body), Status: status}
 	server := a.plan[at.target].Server
 	a.x.g.metrics.AttemptEnded(server.Name, o.Class.String())
 	if o.Class == pool.RateLimited {
@@ -458,6 +455,16 @@ func (at *Attempt) Answered(status int, header func(name string) string, body []
 		a.costly++
 	}
 	return true, a.order(at.number, next)
+}
+
+// classOf is what an answer says of its key. A page in the place of the API's own
+// error is a firewall's, which does not like the request: if that were held against
+// the key, any client could have all keys put aside.
+func classOf(status int, body []byte) pool.Class {
+	if status == http.StatusForbidden && bytes.HasPrefix(bytes.TrimSpace(body), []byte("<")) {
+		return pool.RequestFault
+	}
+	return pool.ClassOf(status, openai.ErrorCode(body))
 }
 
 // judge tells the pool how its key did. The same error of the server on two keys

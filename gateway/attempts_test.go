@@ -222,6 +222,25 @@ func TestQuotaInA429(t *testing.T) {
 	j.idle()
 }
 
+func TestFirewallsPage(t *testing.T) {
+	j := newJourney(t, 2, 3)
+	for range 3 {
+		x := j.admit("only")
+		at := j.attempt(x, "pool", 1)
+		if retry, _ := at.Answered(403, none, []byte("\n<!DOCTYPE html><title>Attention Required!</title>")); retry {
+			t.Error("what a firewall refused is sent again")
+		}
+		at.End(false)
+		j.finish(x, 403)
+	}
+	for _, label := range []string{"k0", "k1"} {
+		if k := j.status(label); k.State != pool.Healthy {
+			t.Errorf("%s is %v: a client's request has put it aside", label, k.State)
+		}
+	}
+	j.idle()
+}
+
 func TestSameErrorOnTwoKeysIsTheUpstreams(t *testing.T) {
 	j := newJourney(t, 3, 3)
 	for range 5 { // three strikes would make a key rest
