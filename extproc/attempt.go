@@ -62,10 +62,11 @@ func (a *attempt) step(ctx context.Context, in *extprocv3.ProcessingRequest) *ex
 	case *extprocv3.ProcessingRequest_ResponseBody:
 		return a.responseBody(m.ResponseBody)
 	}
-	return immediate(unknownMessage())
+	return immediate(internal())
 }
 
-func unknownMessage() *openai.Error {
+// internal is the error of what Envoy must not send.
+func internal() *openai.Error {
 	return &openai.Error{
 		Status: http.StatusInternalServerError, Type: openai.TypeServer,
 		Message: "The gateway failed to handle this request.",
@@ -128,7 +129,7 @@ func (a *attempt) requestHeaders(ctx context.Context, in *extprocv3.ProcessingRe
 
 func (a *attempt) requestBody(m *extprocv3.HttpBody) *extprocv3.ProcessingResponse {
 	if a.at == nil {
-		return immediate(unknownMessage())
+		return immediate(internal())
 	}
 	body, err := a.at.Rewrite(m.GetBody())
 	if err != nil {

@@ -155,7 +155,7 @@ func (s *stream) end() {
 // failed answers what must not happen.
 func (s *stream) failed(what string) *extprocv3.ProcessingResponse {
 	s.log.Error().Str("request_id", s.call.RequestID).Msg(what)
-	return immediate(unknownMessage())
+	return immediate(internal())
 }
 
 // value is a header's value, which Envoy sends raw.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/weir-gateway/weir/config"
 	"github.com/weir-gateway/weir/openai"
+	"github.com/weir-gateway/weir/upstream/pool"
 )
 
 // Head is the beginning of an answer.
@@ -187,15 +188,14 @@ func clientStatus(status int) int {
 // be made to wait.
 func tooLong(header string) bool { return retryAfter(header) > openai.MaxRetryWait }
 
-// retryAfter reads the header: seconds or a date (RFC 9110, section 10.2.3).
+// retryAfter is what the header retry-after tells.
 func retryAfter(header string) time.Duration {
-	if n, err := strconv.ParseUint(header, 10, 31); err == nil {
-		return time.Duration(n) * time.Second
-	}
-	if at, err := http.ParseTime(header); err == nil {
-		return max(0, time.Until(at))
-	}
-	return 0
+	return pool.RetryAfter(func(name string) string {
+		if name == "retry-after" {
+			return header
+		}
+		return ""
+	}, time.Now())
 }
 
 // formatMS is a duration in milliseconds with three decimals.

@@ -27,6 +27,10 @@ func (t *target) connect(o *Options) redis.UniversalClient {
 	return client
 }
 
+// Client is the store's client, for others who keep what they share there too. It
+// obeys the contexts of its calls, and closes with the store.
+func (s *Store) Client() redis.UniversalClient { return s.client }
+
 func (t *target) single(o *Options) *redis.Options {
 	network := "tcp"
 	if t.scheme == "unix" {

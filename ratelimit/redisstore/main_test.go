@@ -1,13 +1,7 @@
 package redisstore_test
 
 import (
-	"fmt"
-	"os"
 	"testing"
-
-	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/logging"
-	"go.uber.org/goleak"
 
 	"github.com/weir-gateway/weir/ratelimit/redistest"
 )
@@ -15,23 +9,4 @@ import (
 // shared is the server of the tests that do it no harm.
 var shared *redistest.Server
 
-func TestMain(m *testing.M) {
-	logging.Disable() // of failures that tests bring about
-	_ = redis.Nil
-	if redistest.Binary() != "" {
-		var err error
-		if shared, err = redistest.Launch(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-	}
-	code := m.Run()
-	if shared != nil {
-		shared.Close()
-	}
-	if err := goleak.Find(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { redistest.Main(m, &shared) }
