@@ -102,6 +102,9 @@ func TestUpstreamDown(t *testing.T) {
 			t.Errorf("ledger %+v", rec)
 		}
 	}
+	if body := r.do(http.MethodGet, "/health", "").body; !strings.Contains(body, `{"name":"dead","status":"down"`) {
+		t.Errorf("health: %s", body)
+	}
 }
 
 // TestSilentUpstream waits for an upstream that says nothing, before its answer

@@ -36,6 +36,9 @@ type Plan struct {
 func (x *Exchange) Answer(h Head) Plan {
 	x.head = h
 	x.status = h.Status
+	if x.attempts == nil {
+		x.target.Server.Note(!h.Local || h.Status != http.StatusServiceUnavailable)
+	}
 	var p Plan
 	switch {
 	case h.Local:

@@ -61,17 +61,17 @@ func newChecker(s *Server, systemCA string) (*checker, error) {
 // follow checks the server until ctx ends. A server of one's own is checked all
 // the time; a hosted one with a pool of keys only while it does not answer.
 func (c *checker) follow(ctx context.Context) error {
+	defer c.client.CloseIdleConnections()
 	for {
+		if c.server.Pool == nil || c.server.Down() {
+			if answered := c.alive(ctx); ctx.Err() == nil {
+				c.server.Note(answered)
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(jittered(checkEvery)):
-		}
-		if c.server.Pool != nil && !c.server.Down() {
-			continue
-		}
-		if answered := c.alive(ctx); ctx.Err() == nil {
-			c.server.Note(answered)
 		}
 	}
 }

@@ -24,8 +24,8 @@ type Server struct {
 	down  atomic.Bool
 	found atomic.Pointer[[]config.Model] // what it lists itself; nil before it has
 
-	mu       sync.Mutex
-	failures int           // in a row, guarded by mu
+	mu       sync.Mutex    // serialises changes of failures and down
+	failures atomic.Int64  // in a row
 	changed  func(*Server) // told when Down changes
 }
 
@@ -59,14 +59,17 @@ func (s *Server) Down() bool { return s.down.Load() }
 
 // Note counts whether the server answered a request.
 func (s *Server) Note(answered bool) {
+	if answered && s.failures.Load() == 0 {
+		return // as almost always
+	}
 	s.mu.Lock()
 	before := s.down.Load()
 	if answered {
-		s.failures = 0
+		s.failures.Store(0)
 	} else {
-		s.failures++
+		s.failures.Add(1)
 	}
-	now := s.failures >= downAfter
+	now := s.failures.Load() >= downAfter
 	s.down.Store(now)
 	s.mu.Unlock()
 	if before != now {
