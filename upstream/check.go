@@ -13,7 +13,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/weir-gateway/weir/config"
 	"github.com/weir-gateway/weir/upstream/pool"
@@ -23,6 +25,7 @@ const (
 	checkEvery   = 5 * time.Second
 	checkTimeout = 4 * time.Second
 	maxList      = 4 << 20 // bytes of a list of models
+	maxModels    = 1000    // that are taken from it: each can become a label of metrics
 )
 
 // checker asks one server how it does.
@@ -173,7 +176,7 @@ func readModels(text []byte) ([]config.Model, error) {
 	}
 	var models []config.Model
 	for _, m := range list.Data {
-		if m.ID == "" || len(m.ID) > 256 {
+		if !named(m.ID) || len(models) == maxModels {
 			continue
 		}
 		window := max(m.MaxModelLen, m.ContextLength, m.ContextWindow, m.Meta.Window, 0)
@@ -183,4 +186,11 @@ func readModels(text []byte) ([]config.Model, error) {
 		return nil, errors.New("the list of models is empty")
 	}
 	return models, nil
+}
+
+// named tells whether a model's name is one that weir.yaml could have too: it goes
+// into headers, limits and metrics.
+func named(id string) bool {
+	odd := func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsGraphic(r) || r == unicode.ReplacementChar }
+	return id != "" && len(id) <= 256 && !strings.ContainsFunc(id, odd)
 }

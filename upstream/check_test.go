@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"encoding/pem"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -75,6 +76,19 @@ func TestModelsOfAServer(t *testing.T) {
 		if asked != "/v1/models" || auth != "Bearer sk-upstream-0123" {
 			t.Errorf("%s: asked for %s with %q", name, asked, auth)
 		}
+	}
+}
+
+func TestOddModelsOfAServer(t *testing.T) {
+	var list strings.Builder
+	list.WriteString(`{"data":[{"id":"a b"},{"id":"a\u0000"},{"id":"a\nb"},{"id":"` + strings.Repeat("x", 257) + `"},{"id":"\ud800"}`)
+	for i := range 2 * maxModels {
+		fmt.Fprintf(&list, `,{"id":"m%d","max_model_len":-1}`, i)
+	}
+	list.WriteString("]}")
+	models, err := readModels([]byte(list.String()))
+	if err != nil || len(models) != maxModels || models[0].Name != "m0" || models[0].Context != 0 {
+		t.Errorf("%d models, %v; want the first %d whose names are sound", len(models), err, maxModels)
 	}
 }
 
