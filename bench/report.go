@@ -197,7 +197,7 @@ func (r *report) print(w io.Writer) error {
 	fmt.Fprintln(w, "The best of all rounds that count, for each figure. CPU time is in µs.")
 	fmt.Fprintf(w, "%d of %d rounds count; in the others programs that have no part in this took more than %.0f %% of the machine, in these up to %.0f %%.\n",
 		r.kept, r.made, 100*disturbed, 100*r.others)
-	for _, part := range []func(io.Writer){r.requests, r.alone, r.streams, r.chunks, r.refusals} {
+	for _, part := range []func(io.Writer){r.requests, r.alone, r.streams, r.chunks, r.refusedAndPooled} {
 		part(t)
 		if err := t.Flush(); err != nil {
 			return fmt.Errorf("print the report: %w", err)
@@ -258,8 +258,8 @@ func (r *report) chunks(w io.Writer) {
 	}
 }
 
-func (r *report) refusals(w io.Writer) {
-	fmt.Fprintln(w, "\nRefused by weir, beside a plain request that the no-op server lets pass")
+func (r *report) refusedAndPooled(w io.Writer) {
+	fmt.Fprintln(w, "\nRefused by weir, and served with a pool of keys, beside a plain request that the no-op server lets pass")
 	fmt.Fprintln(w, "\trequests/s\tp50 ms\tp99 ms\tEnvoy\tGo server\tEnvoy + Go\t÷ noop\t")
 	floor := r.Best[plainly][chainNoop]
 	row := func(name string, v figures) {

@@ -106,16 +106,16 @@ func admittedAttempts(list []config.Upstream) *routev3.Route {
 	match.Headers = []*routev3.HeaderMatcher{exactHeader(HeaderCluster, Attempted)}
 	order := &prioritygroupv3.PriorityGroupClusterSpecifier{OverrideMetadataNamespace: MetadataSpace}
 	var idle, whole, first time.Duration
+	endless := false
 	for _, u := range list {
 		order.PriorityGroups = append(order.PriorityGroups, &prioritygroupv3.PriorityGroup{
 			Name: u.Name, Clusters: []*prioritygroupv3.ClusterWeight{{ClusterName: attemptsOf(u.Name), Weight: wrapperspb.UInt32(1)}},
 		})
 		idle, whole, first = max(idle, silence(u)), max(whole, total(u)), max(first, u.Idle)
+		endless = endless || u.Total == 0
 	}
-	for _, u := range list {
-		if u.Total == 0 {
-			whole = 0
-		}
+	if endless {
+		whole = 0
 	}
 	return forwarded("admitted_attempts", match, &routev3.RouteAction{
 		ClusterSpecifier: &routev3.RouteAction_InlineClusterSpecifierPlugin{InlineClusterSpecifierPlugin: &routev3.ClusterSpecifierPlugin{

@@ -34,11 +34,11 @@ func (s *Server) Process(grpc extprocv3.ExternalProcessor_ProcessServer) (err er
 	var st *stream
 	defer func() {
 		if p := recover(); p != nil {
-			line := s.log.Error().Str("panic", fmt.Sprint(p)).Bytes("stack", debug.Stack())
+			id := ""
 			if st != nil {
-				line.Str("request_id", st.call.RequestID)
+				id = st.call.RequestID
 			}
-			line.Msg("a request met a bug in weir")
+			logPanic(s.log, p, id)
 			err = status.Error(codes.Internal, "weir failed to handle this request")
 		}
 	}()
@@ -57,4 +57,10 @@ func (s *Server) Process(grpc extprocv3.ExternalProcessor_ProcessServer) (err er
 			return nil //nolint:nilerr // Envoy is gone
 		}
 	}
+}
+
+// logPanic logs a panic.
+func logPanic(log zerolog.Logger, panicked any, requestID string) {
+	log.Error().Str("panic", fmt.Sprint(panicked)).Bytes("stack", debug.Stack()).
+		Str("request_id", requestID).Msg("a request met a bug in weir")
 }

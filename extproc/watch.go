@@ -49,6 +49,12 @@ func (w *watch) look() {
 	s := w.stream
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer func() { // nobody else is there to catch it
+		if p := recover(); p != nil {
+			w.expired = true
+			logPanic(s.log, p, s.call.RequestID)
+		}
+	}()
 	if w.expired {
 		return
 	}

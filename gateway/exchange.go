@@ -35,7 +35,7 @@ type Exchange struct {
 	model     config.Model
 	target    upstream.Target // where the request is to begin
 	attempts  *attempts       // nil: there is one attempt, and Envoy makes it alone
-	timeouts  Timeouts
+	timeouts  upstream.Timeouts
 	stream    bool
 	asked     bool // for usage, which the client did not want
 	body      []byte
@@ -81,16 +81,9 @@ func (x *Exchange) Credential() config.Secret {
 	return x.target.Server.Credential
 }
 
-// Timeouts bound an answer. They are those of the upstream, or of the slowest of
-// those that may answer.
-type Timeouts struct {
-	FirstByte time.Duration // until the answer begins
-	Idle      time.Duration // longest silence in the middle of it
-	Total     time.Duration // until it ends; 0 is without end
-}
-
-// Timeouts bound the answer.
-func (x *Exchange) Timeouts() Timeouts { return x.timeouts }
+// Timeouts bound the answer. They are those of the upstream, or of the slowest of
+// those that may answer. FirstByte is that of this answer, streamed or not.
+func (x *Exchange) Timeouts() upstream.Timeouts { return x.timeouts }
 
 // plan decides where the request may go.
 func (x *Exchange) plan(route *upstream.Route, rules []rule) *openai.Error {
@@ -99,7 +92,7 @@ func (x *Exchange) plan(route *upstream.Route, rules []rule) *openai.Error {
 		return noKey(err)
 	}
 	x.target, x.attempts = plan[0], newAttempts(x, plan, rules)
-	x.timeouts.FirstByte, x.timeouts.Idle, x.timeouts.Total = upstream.Timeouts(plan)
+	x.timeouts = upstream.TimeoutsOf(plan)
 	if !x.stream {
 		// A plain answer begins when all of it is there.
 		x.timeouts.FirstByte = cmp.Or(x.timeouts.Total, x.timeouts.Idle)

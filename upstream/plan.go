@@ -64,16 +64,23 @@ func toFront(list []Target) {
 	}
 }
 
-// Timeouts are those of the slowest target of a plan.
-func Timeouts(plan []Target) (firstByte, idle, total time.Duration) {
+// Timeouts bound an answer.
+type Timeouts struct {
+	FirstByte time.Duration // until a streamed answer begins
+	Idle      time.Duration // longest silence in the middle of it
+	Total     time.Duration // until it ends; 0 is without end
+}
+
+// TimeoutsOf are those of the slowest target of a plan.
+func TimeoutsOf(plan []Target) (t Timeouts) {
 	endless := false
-	for _, t := range plan {
-		u := &t.Server.Upstream
-		firstByte, idle, total = max(firstByte, u.FirstByte), max(idle, u.Idle), max(total, u.Total)
+	for i := range plan {
+		u := &plan[i].Server.Upstream
+		t.FirstByte, t.Idle, t.Total = max(t.FirstByte, u.FirstByte), max(t.Idle, u.Idle), max(t.Total, u.Total)
 		endless = endless || u.Total == 0
 	}
 	if endless {
-		total = 0
+		t.Total = 0
 	}
-	return firstByte, idle, total
+	return t
 }
