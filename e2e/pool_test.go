@@ -216,6 +216,36 @@ func TestPoolExhausted(t *testing.T) {
 	})
 }
 
+// TestRestingKeyComesBack uses a key again after the time that its 429 told, and not
+// before.
+func TestRestingKeyComesBack(t *testing.T) {
+	t.Parallel()
+	r := pooled(t, fixture{}, "", func(n int64) string {
+		if n == 0 {
+			return "fail=status:429,retry_after=3"
+		}
+		return ""
+	}, fine)
+	var uses []time.Time
+	r.eventually("the key is used again", func() bool {
+		if got := r.post(ask); got.status != http.StatusOK {
+			t.Errorf("status %d, %s", got.status, got.body)
+		}
+		uses = nil
+		for _, e := range r.pool.Ledger().Entries() {
+			if e.Auth == last4(0) {
+				uses = append(uses, e.Start)
+			}
+		}
+		return len(uses) > 1
+	})
+	gap := uses[1].Sub(uses[0])
+	t.Logf("used again after %v", gap)
+	if gap < 3*time.Second || gap > 6*time.Second {
+		t.Errorf("used again after %v, the upstream said 3 s", gap)
+	}
+}
+
 // TestPoolTurns shares the requests out evenly.
 func TestPoolTurns(t *testing.T) {
 	t.Parallel()
