@@ -34,7 +34,7 @@ type bench struct {
 	// What runs, once measure has started it.
 	simulator *child
 	chains    map[string]*chain
-	sent      tally // to weir
+	sent      map[string]*tally // to the chains that have a ledger
 }
 
 // run is one workload on one chain in one round.
@@ -81,12 +81,17 @@ func (b *bench) measure(ctx context.Context) (runs []run, err error) {
 	if err := errors.Join(err, b.stop()); err != nil {
 		return nil, err
 	}
-	return runs, b.sent.compare(filepath.Join(b.dir, chainWeir, "usage.jsonl"))
+	for name, sent := range b.sent {
+		if err := sent.compare(filepath.Join(b.dir, name, "usage.jsonl")); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return runs, nil
 }
 
 // start runs all chains, and uses the limit up that is to refuse.
 func (b *bench) start(ctx context.Context) error {
-	b.chains = map[string]*chain{}
+	b.chains, b.sent = map[string]*chain{}, map[string]*tally{chainWeir: {}, chainRedis: {}}
 	for _, name := range chainNames() {
 		b.progress.say("starting " + name)
 		c, err := b.startChain(ctx, name, filepath.Join(b.dir, name), b.simulator.ready)
@@ -96,7 +101,7 @@ func (b *bench) start(ctx context.Context) error {
 		b.chains[name] = c
 	}
 	spend := workload{name: "spend", request: chat(spentKey, 0), conns: 1, count: 1, status: http.StatusOK}
-	b.sent.add(&spend)
+	b.sent[chainWeir].add(&spend)
 	_, err := drive(ctx, b.chains[chainWeir].addr, &spend, 1)
 	return err
 }
@@ -169,15 +174,15 @@ func (b *bench) turns(ctx context.Context, runs []run, round int, w *workload) (
 	for i := range names {
 		// Another one is the first in each round.
 		name := names[(i+round)%len(names)]
-		if w.only != "" && w.only != name {
+		if !slices.Contains(w.chains, name) {
 			continue
 		}
 		r, err := b.run(ctx, b.chains[name], w)
 		if err != nil {
 			return nil, fmt.Errorf("round %d, %s: %w", round, name, err)
 		}
-		if name == chainWeir {
-			b.sent.add(w)
+		if sent, ok := b.sent[name]; ok {
+			sent.add(w)
 		}
 		r.Round, r.Chain = round, name
 		b.progress.run(&r)

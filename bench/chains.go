@@ -11,11 +11,13 @@ import (
 	"strings"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/rs/zerolog"
 
 	"github.com/weir-gateway/weir/config"
 	"github.com/weir-gateway/weir/e2e/site"
 	"github.com/weir-gateway/weir/envoy"
+	"github.com/weir-gateway/weir/ratelimit/redistest"
 )
 
 // The chains.
@@ -23,22 +25,30 @@ const (
 	chainPlain = "plain"
 	chainNoop  = "noop"
 	chainWeir  = "weir"
+	chainRedis = "redis" // weir that counts in Redis
 )
 
 // chainNames are in the order of the tables.
-func chainNames() []string { return []string{chainPlain, chainNoop, chainWeir} }
+func chainNames() []string { return append(compared(), chainRedis) }
+
+// compared are the chains that most loads are for.
+func compared() []string { return []string{chainPlain, chainNoop, chainWeir} }
 
 // chain is one that runs.
 type chain struct {
 	addr   string // host:port of its listener
 	envoy  int    // process id
 	server int    // process id of the Go server; 0: there is none
+	redis  int    // process id of redis-server; 0: there is none
 	stop   func() error
 }
 
 // startChain runs one in a new folder, in front of that upstream.
 func (b *bench) startChain(ctx context.Context, name, dir, upstream string) (*chain, error) {
-	if err := writeSite(dir, upstream); err != nil {
+	if name == chainRedis {
+		return b.startWeirOnRedis(ctx, dir, upstream)
+	}
+	if err := writeSite(dir, upstream, ""); err != nil {
 		return nil, err
 	}
 	switch name {
@@ -124,6 +134,53 @@ func (b *bench) startWeir(ctx context.Context, dir string) (*chain, error) {
 	c := &chain{addr: strings.TrimPrefix(s.URL, "http://"), server: s.PID(), stop: s.Stop}
 	if c.envoy, err = s.EnvoyPID(); err != nil {
 		return nil, errors.Join(err, s.Stop())
+	}
+	return c, nil
+}
+
+// startWeirOnRedis runs weir up and a Redis for it.
+func (b *bench) startWeirOnRedis(ctx context.Context, dir, upstream string) (*chain, error) {
+	if redistest.Binary() == "" {
+		return nil, errors.New("no redis-server: make redis installs it")
+	}
+	logging.Disable() // of what the client says until it is up
+	server, err := redistest.Launch()
+	if err != nil {
+		return nil, err
+	}
+	c, err := b.startWeirOn(ctx, server, dir, upstream)
+	if err != nil {
+		server.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (b *bench) startWeirOn(ctx context.Context, server *redistest.Server, dir, upstream string) (*chain, error) {
+	info, err := server.Client.Info(ctx, "server").Result()
+	if err != nil {
+		return nil, fmt.Errorf("ask Redis for its process: %w", err)
+	}
+	m := regexp.MustCompile(`process_id:(\d+)`).FindStringSubmatch(info)
+	if m == nil {
+		return nil, fmt.Errorf("redis tells no process_id: %q", info)
+	}
+	pid, err := strconv.Atoi(m[1])
+	if err != nil {
+		return nil, fmt.Errorf("redis' process_id: %w", err)
+	}
+	if err := writeSite(dir, upstream, server.TCP()); err != nil {
+		return nil, err
+	}
+	c, err := b.startWeir(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	stopWeir := c.stop
+	c.redis = pid
+	c.stop = func() error {
+		defer server.Close()
+		return stopWeir()
 	}
 	return c, nil
 }

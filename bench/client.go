@@ -30,6 +30,7 @@ type client struct {
 type reply struct {
 	status       int
 	body         []byte
+	alone        bool          // weir decided without its store
 	first, total time.Duration // until the first byte of the body, and until its end
 }
 
@@ -39,12 +40,26 @@ func (c *client) do(request []byte) (reply, error) {
 		return reply{}, err
 	}
 	start := time.Now()
-	if err := c.conn.SetDeadline(start.Add(answerTime)); err != nil {
-		return reply{}, fmt.Errorf("set a deadline: %w", err)
+	if err := c.send(request); err != nil {
+		return reply{}, err
+	}
+	return c.receive(start)
+}
+
+// send sends a request over the connection that there is.
+func (c *client) send(request []byte) error {
+	if err := c.conn.SetDeadline(time.Now().Add(answerTime)); err != nil {
+		return fmt.Errorf("set a deadline: %w", err)
 	}
 	if _, err := c.conn.Write(request); err != nil {
-		return reply{}, fmt.Errorf("send a request: %w", err)
+		return fmt.Errorf("send a request: %w", err)
 	}
+	return nil
+}
+
+// receive reads the answer to the request that was sent last; start is when its
+// time began.
+func (c *client) receive(start time.Time) (reply, error) {
 	resp, err := http.ReadResponse(c.r, nil)
 	if err != nil {
 		return reply{}, fmt.Errorf("read an answer: %w", err)
@@ -54,7 +69,10 @@ func (c *client) do(request []byte) (reply, error) {
 	if err != nil {
 		return reply{}, fmt.Errorf("read an answer's body: %w", err)
 	}
-	r := reply{status: resp.StatusCode, body: c.body, first: first.Sub(start), total: time.Since(start)}
+	r := reply{
+		status: resp.StatusCode, body: c.body, alone: resp.Header.Get("X-Weir-Limits") != "",
+		first: first.Sub(start), total: time.Since(start),
+	}
 	if resp.Close {
 		c.close()
 	}
@@ -109,11 +127,36 @@ func (c *client) close() {
 type timing struct {
 	wall         time.Duration
 	first, total []time.Duration // of each answer, in no order
+	alone        int             // answers that weir decided without its store
+	late         []time.Duration // how late requests were sent, where they were due
+}
+
+// join adds what another connection took.
+func (t *timing) join(other *timing) {
+	t.first = append(t.first, other.first...)
+	t.total = append(t.total, other.total...)
+	t.alone += other.alone
+}
+
+// take checks an answer and adds it.
+func (t *timing) take(w *workload, r *reply) error {
+	if err := w.check(r); err != nil {
+		return err
+	}
+	t.first = append(t.first, r.first)
+	t.total = append(t.total, r.total)
+	if r.alone {
+		t.alone++
+	}
+	return nil
 }
 
 // drive sends count requests of w to addr and checks the answers. All
 // connections end with it.
 func drive(ctx context.Context, addr string, w *workload, count int) (timing, error) {
+	if w.rate > 0 {
+		return driveAtRate(ctx, addr, w, count)
+	}
 	var left atomic.Int64
 	left.Store(int64(count))
 	parts := make([]timing, w.conns)
@@ -127,9 +170,8 @@ func drive(ctx context.Context, addr string, w *workload, count int) (timing, er
 	}
 	err := group.Wait()
 	t := timing{wall: time.Since(start)}
-	for _, p := range parts {
-		t.first = append(t.first, p.first...)
-		t.total = append(t.total, p.total...)
+	for i := range parts {
+		t.join(&parts[i])
 	}
 	return t, err
 }
@@ -145,11 +187,9 @@ func (t *timing) add(ctx context.Context, c *client, w *workload, left *atomic.I
 		if err != nil {
 			return fmt.Errorf("%s: %w", w.name, err)
 		}
-		if err := w.check(&r); err != nil {
+		if err := t.take(w, &r); err != nil {
 			return err
 		}
-		t.first = append(t.first, r.first)
-		t.total = append(t.total, r.total)
 	}
 	return nil
 }

@@ -1,11 +1,13 @@
-// Command bench measures what weir adds to a request. Three chains are
-// compared on one machine, in turn, several times:
+// Command bench measures what weir adds to a request. Chains are compared
+// on one machine, in turn, several times:
 //
 //	plain   client ─ Envoy ─ simulator
 //	noop    client ─ Envoy ─ simulator, Envoy with the bootstrap that weir
 //	        generates and a server behind its sockets that decides nothing
 //	weir    client ─ Envoy ─ simulator, run by `weir up` with limits of every
 //	        kind, a ledger, metrics and a log
+//
+//	redis   weir that counts in Redis; for loads at a rate only
 //
 // The no-op server is the floor: what it costs is gRPC, Envoy's filters and the
 // kernel. What weir costs above it is weir's own work.
@@ -16,6 +18,10 @@
 // request hardly depends on how busy the machine is otherwise; times on a clock
 // do. Of several rounds the least of each figure is taken, since all that
 // disturbs a measurement makes it larger.
+//
+// Latency at a rate is another matter: requests are sent when they are due,
+// whether others are answered or not, and the time of each begins then, so that a
+// chain that stalls is not asked less for it. Medians of the rounds are taken.
 //
 // Every answer is checked while it is measured, and weir's ledger after it.
 package main

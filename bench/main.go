@@ -19,7 +19,7 @@ func main() {
 	defer stop()
 	var c cli
 	k := kong.Parse(&c, kong.Name("bench"),
-		kong.Description("Measures what weir adds to a request: plain Envoy, Envoy with a no-op server and weir, in turn on this machine."),
+		kong.Description("Measures what weir adds to a request: plain Envoy, Envoy with a no-op server, and weir with its counts in memory and in Redis, in turn on this machine."),
 		kong.BindTo(ctx, (*context.Context)(nil)))
 	switch err := k.Run(); {
 	case err == nil:
@@ -43,7 +43,7 @@ type cli struct {
 // runCmd is the benchmark.
 type runCmd struct {
 	Rounds int    `default:"5" help:"How often each chain is measured (${default}); what other programs disturb is measured again."`
-	Quick  bool   `help:"A smoke run of half a minute; its figures are rough."`
+	Quick  bool   `help:"A smoke run of less than a minute; its figures are rough."`
 	JSON   string `name:"json" placeholder:"FILE" help:"Write the figures of every run to a file."`
 }
 

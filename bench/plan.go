@@ -33,15 +33,18 @@ type plan struct {
 type workload struct {
 	name    string
 	request []byte
-	conns   int
+	conns   int // at most so many at a time
 	warmup  int // requests before the measured ones
 	count   int // requests that are measured
 	// tokens of a stream, one a chunk; 0 is no stream.
 	tokens int
 	// status is what the answers must have.
 	status int
-	// only is the one chain that the load is for; "" is all.
-	only string
+	// rate is how many requests a second are sent, answered or not; 0 sends the
+	// next one when one is answered.
+	rate int
+	// chains are those that the load is for.
+	chains []string
 }
 
 // The workloads.
@@ -56,13 +59,23 @@ const (
 	longest  = 256 // of the long
 )
 
+// The rates of requests that come whether others are answered or not.
+const (
+	slow = 250
+	fast = 1000
+)
+
+func rateName(rate int) string { return fmt.Sprintf("rate-%d", rate) }
+
 func streamName(tokens int) string { return fmt.Sprintf("stream-%d", tokens) }
 
-// fullPlan takes about 45 seconds a round.
+// fullPlan takes about 75 seconds a round.
 func fullPlan(rounds int) plan {
 	return plan{rounds: rounds, spare: 90 * time.Second, workloads: []workload{
 		one(50, 1000),
 		eight(500, 6000),
+		atRate(slow, 125, 1000),
+		atRate(fast, 500, 3000),
 		stream(shortest, 32, 7),
 		stream(usual, 32, 2),
 		stream(longest, 32, 1),
@@ -77,6 +90,8 @@ func quickPlan() plan {
 	return plan{rounds: 1, workloads: []workload{
 		one(20, 200),
 		eight(500, 2000),
+		atRate(slow, 25, 250),
+		atRate(fast, 100, 1000),
 		stream(shortest, 32, 2),
 		stream(usual, 32, 1),
 		stream(longest, 32, 1),
@@ -88,18 +103,26 @@ func quickPlan() plan {
 
 // one is a request at a time: latency without queues.
 func one(warmup, count int) workload {
-	return workload{name: single, request: chat(callerKey, 0), conns: 1, warmup: warmup, count: count, status: http.StatusOK}
+	return workload{name: single, request: chat(callerKey, 0), conns: 1, warmup: warmup, count: count, status: http.StatusOK, chains: compared()}
 }
 
 // eight are plain requests as fast as they are answered.
 func eight(warmup, count int) workload {
-	return workload{name: plainly, request: chat(callerKey, 0), conns: 8, warmup: warmup, count: count, status: http.StatusOK}
+	return workload{name: plainly, request: chat(callerKey, 0), conns: 8, warmup: warmup, count: count, status: http.StatusOK, chains: compared()}
+}
+
+// atRate are plain requests when they are due.
+func atRate(rate, warmup, count int) workload {
+	return workload{
+		name: rateName(rate), request: chat(callerKey, 0), conns: 64, warmup: warmup, count: count, status: http.StatusOK,
+		rate: rate, chains: chainNames(),
+	}
 }
 
 // pool is eight through an upstream with a pool of keys.
 func pool(warmup, count int) workload {
 	w := eight(warmup, count)
-	w.name, w.only, w.request = pooled, chainWeir, chatWith(pooledName, callerKey, 0)
+	w.name, w.chains, w.request = pooled, []string{chainWeir}, chatWith(pooledName, callerKey, 0)
 	return w
 }
 
@@ -107,7 +130,7 @@ func pool(warmup, count int) workload {
 func stream(tokens, atOnce, turns int) workload {
 	return workload{
 		name: streamName(tokens), request: chat(callerKey, tokens), tokens: tokens,
-		conns: atOnce, count: atOnce * turns, status: http.StatusOK,
+		conns: atOnce, count: atOnce * turns, status: http.StatusOK, chains: compared(),
 	}
 }
 
@@ -124,7 +147,7 @@ func (w *workload) delay(i int) time.Duration {
 // refused are requests that weir does not admit.
 func refused(name, key string, status, count int) workload {
 	return workload{
-		name: name, request: chat(key, 0), conns: 8, warmup: count / 10, count: count, status: status, only: chainWeir,
+		name: name, request: chat(key, 0), conns: 8, warmup: count / 10, count: count, status: status, chains: []string{chainWeir},
 	}
 }
 

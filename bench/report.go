@@ -50,7 +50,8 @@ type summary struct {
 	Refused401 float64 `json:"refused_401_to_noop"`
 	Refused429 float64 `json:"refused_429_to_noop"`
 
-	Chunk map[string]chunkCost `json:"chunk"` // by chain
+	Chunk  map[string]chunkCost `json:"chunk"` // by chain
+	AtRate []atRateRow          `json:"at_rate"`
 }
 
 // added is a difference: of the best figures, and of those of each round that
@@ -130,9 +131,10 @@ func (r *report) summarize() {
 		Refused429:   r.Best[limited][chainWeir].Both / request[chainNoop].Both,
 		Chunk:        map[string]chunkCost{},
 	}
-	for _, chain := range chainNames() {
+	for _, chain := range compared() {
 		r.Summary.Chunk[chain] = chunk(r.best(chain))
 	}
+	r.Summary.AtRate = append(r.atRate(slow), r.atRate(fast)...)
 }
 
 // at gives the figures of a workload on some chain.
@@ -197,7 +199,7 @@ func (r *report) print(w io.Writer) error {
 	fmt.Fprintln(w, "The best of all rounds that count, for each figure. CPU time is in µs.")
 	fmt.Fprintf(w, "%d of %d rounds count; in the others programs that have no part in this took more than %.0f %% of the machine, in these up to %.0f %%.\n",
 		r.kept, r.made, 100*disturbed, 100*r.others)
-	for _, part := range []func(io.Writer){r.requests, r.alone, r.streams, r.chunks, r.refusedAndPooled} {
+	for _, part := range []func(io.Writer){r.requests, r.alone, r.rates, r.remarks, r.streams, r.chunks, r.refusedAndPooled} {
 		part(t)
 		if err := t.Flush(); err != nil {
 			return fmt.Errorf("print the report: %w", err)
@@ -252,7 +254,7 @@ func (r *report) atOnce() int {
 func (r *report) chunks(w io.Writer) {
 	fmt.Fprintf(w, "\nOne more chunk: streams of %d tokens less those of %d, ÷ %d\n", longest, shortest, longest-shortest)
 	fmt.Fprintln(w, "\tEnvoy\tGo server\tEnvoy + Go\t")
-	for _, chain := range chainNames() {
+	for _, chain := range compared() {
 		c := r.Summary.Chunk[chain]
 		fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%.1f\t\n", chain, c.Envoy, c.Server, c.Both)
 	}

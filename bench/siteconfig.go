@@ -56,11 +56,16 @@ const keysYAML = `keys:
   - {id: spent, user: bob, team: bench, hash: %q, limits: [{name: key-rps, per: [key], requests: 1/h}]}
 `
 
-// writeSite makes a folder with the files of a site.
-func writeSite(dir, upstream string) error {
+// writeSite makes a folder with the files of a site, which counts in memory or in
+// the Redis at that URL.
+func writeSite(dir, upstream, redis string) error {
+	text := fmt.Appendf(nil, weirYAML, upstreamName, upstream, modelName, dir, pooledName)
+	if redis != "" {
+		text = fmt.Appendf(text, "store: {redis: {url: %q}}\n", redis)
+	}
 	return errors.Join(
 		os.MkdirAll(dir, 0o700),
-		os.WriteFile(filepath.Join(dir, "weir.yaml"), fmt.Appendf(nil, weirYAML, upstreamName, upstream, modelName, dir, pooledName), 0o600),
+		os.WriteFile(filepath.Join(dir, "weir.yaml"), text, 0o600),
 		os.WriteFile(filepath.Join(dir, "keys.yaml"), fmt.Appendf(nil, keysYAML, keyring.Hash(callerKey), keyring.Hash(spentKey)), 0o600),
 	)
 }

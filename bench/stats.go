@@ -42,9 +42,14 @@ type figures struct {
 	P99       float64 `json:"p99_ms"`
 	FirstP50  float64 `json:"first_byte_p50_ms"`
 	FirstP99  float64 `json:"first_byte_p99_ms"`
+	// Of a load at a rate: how late requests were sent.
+	LateP99 float64 `json:"late_p99_ms"`
+	// Answers that weir decided without its store: there should be none.
+	Alone int `json:"decided_alone"`
 	// CPU time, in µs a request.
 	Envoy     float64 `json:"envoy_us"`
 	Server    float64 `json:"server_us"`
+	Redis     float64 `json:"redis_us"`
 	Simulator float64 `json:"simulator_us"`
 	Both      float64 `json:"envoy_and_server_us"`
 }
@@ -57,8 +62,11 @@ func newFigures(t timing, u usage, count int) figures {
 		P99:       micros(percentile(t.total, 0.99), 1000),
 		FirstP50:  micros(percentile(t.first, 0.50), 1000),
 		FirstP99:  micros(percentile(t.first, 0.99), 1000),
+		LateP99:   micros(percentile(t.late, 0.99), 1000),
+		Alone:     t.alone,
 		Envoy:     micros(u.Envoy, count),
 		Server:    micros(u.Server, count),
+		Redis:     micros(u.Redis, count),
 		Simulator: micros(u.Simulator, count),
 		Both:      micros(u.Envoy+u.Server, count),
 	}
@@ -70,7 +78,8 @@ func best(a, b figures) figures {
 		PerSecond: max(a.PerSecond, b.PerSecond),
 		P50:       min(a.P50, b.P50), P99: min(a.P99, b.P99),
 		FirstP50: min(a.FirstP50, b.FirstP50), FirstP99: min(a.FirstP99, b.FirstP99),
+		LateP99: min(a.LateP99, b.LateP99), Alone: max(a.Alone, b.Alone),
 		Envoy: min(a.Envoy, b.Envoy), Server: min(a.Server, b.Server),
-		Simulator: min(a.Simulator, b.Simulator), Both: min(a.Both, b.Both),
+		Redis: min(a.Redis, b.Redis), Simulator: min(a.Simulator, b.Simulator), Both: min(a.Both, b.Both),
 	}
 }
