@@ -61,12 +61,25 @@ type Upstream struct {
 	Offer   Offer
 	CAFile  string // "" is the system's bundle
 
+	Metering Metering
+	NeverAsk bool // streams must not be asked for their usage
+
 	// Timeouts.
 	Connect   time.Duration
 	Idle      time.Duration // in the middle of an answer
 	FirstByte time.Duration // of a streamed answer
 	Total     time.Duration // 0 is without end
 }
+
+// Metering says where event streams are read.
+type Metering uint8
+
+// Where they are.
+const (
+	MeteringAuto     Metering = iota // inside of Envoy, once it is known how long tokens are on the wire
+	MeteringNative                   // inside of Envoy
+	MeteringStreamed                 // by weir, piece by piece
+)
 
 // Offer says which models an upstream brings with it.
 type Offer uint8

@@ -60,6 +60,7 @@ func upstream(dir string, u *configv1.Upstream) Upstream {
 	out := Upstream{
 		Name: u.GetName(), URL: parsed, Key: Secret(u.GetKey()), KeyFile: within(dir, u.GetKeyFile()),
 		Pool: pool(dir, u.GetKeys()), Offer: offers[u.GetModels()], CAFile: within(dir, u.GetCaFile()),
+		Metering: meterings[u.GetMetering()], NeverAsk: u.GetUsageRequest() == "never",
 		Connect: duration(t.GetConnect(), DefaultConnectTimeout),
 		Idle:    duration(t.GetIdle(), DefaultIdleTimeout),
 		Total:   duration(t.GetTotal(), 0),
@@ -67,6 +68,8 @@ func upstream(dir string, u *configv1.Upstream) Upstream {
 	out.FirstByte = duration(t.GetFirstByte(), out.Idle)
 	return out
 }
+
+var meterings = map[string]Metering{"native": MeteringNative, "streamed": MeteringStreamed}
 
 var offers = map[string]Offer{"discover": Discover, "catalogue": Catalogue}
 

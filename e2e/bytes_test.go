@@ -48,10 +48,17 @@ func replay(w http.ResponseWriter, r *http.Request) {
 // gets all but the events that tell only usage.
 func TestRecordedStreams(t *testing.T) {
 	t.Parallel()
-	for name, idle := range map[string]string{"streamed": "", "watched": "1m"} {
+	for name, f := range map[string]fixture{
+		"streamed": {metering: "streamed"}, "native": {metering: "native"}, "watched": {idle: "1m"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			recordedStreams(t, start(t, fixture{upstream: http.HandlerFunc(replay), idle: idle}))
+			f.upstream = http.HandlerFunc(replay)
+			r := start(t, f)
+			recordedStreams(t, r)
+			if n := r.metric(`weir_answers_metered_total{metering="native"}`); (n != "") != (name == "native") {
+				t.Errorf("%q answers were metered natively", n)
+			}
 		})
 	}
 }

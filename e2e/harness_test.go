@@ -41,6 +41,7 @@ type fixture struct {
 	keys              string // more of keys.yaml, as items of its list
 	model             string // script of the model "m"
 	idle              string // the upstream's idle timeout; "" is the default
+	metering          string // of the upstream; "" is the default
 	args              []string
 	killed            bool   // the test ends weir or Envoy by force
 	redis             string // URL of the store; "" counts in memory
@@ -109,6 +110,9 @@ func weirYAML(f fixture, upstream string) string {
 	timeouts := ""
 	if f.idle != "" {
 		timeouts = ", timeouts: {idle: " + f.idle + "}"
+	}
+	if f.metering != "" {
+		timeouts += ", metering: " + f.metering
 	}
 	return fmt.Sprintf(`listen: 127.0.0.1:0
 run_dir: %s

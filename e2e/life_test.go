@@ -5,19 +5,15 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/weir-gateway/weir/e2e/site"
-	"github.com/weir-gateway/weir/envoy"
 	"github.com/weir-gateway/weir/ledger"
-	"github.com/weir-gateway/weir/simulator"
 )
 
 // TestDemo does what the README says: weir up without any configuration, and the
@@ -79,7 +75,16 @@ func TestStopWaitsForAnswers(t *testing.T) {
 // TestStopSettlesWhatItCuts gives an answer too little time to end.
 func TestStopSettlesWhatItCuts(t *testing.T) {
 	t.Parallel()
-	r := start(t, fixture{model: "tokens=1000,pace=20ms", args: []string{"--drain", "300ms"}})
+	for _, metering := range []string{"streamed", "native"} {
+		t.Run(metering, func(t *testing.T) {
+			t.Parallel()
+			stopCuts(t, start(t, fixture{model: "tokens=1000,pace=20ms", metering: metering, args: []string{"--drain", "300ms"}}))
+		})
+	}
+}
+
+func stopCuts(t *testing.T, r *rig) {
+	t.Helper()
 	resp, err := r.send(t.Context(), http.MethodPost, "/v1/chat/completions", chat(`"stream":true`))
 	if err != nil {
 		t.Fatal(err)
@@ -194,53 +199,13 @@ func TestSecondWeir(t *testing.T) {
 	}
 }
 
-// TestServe runs weir and Envoy apart, as a deployment does: weir serve, and an
-// Envoy with the bootstrap that weir envoy prints.
+// TestServe runs weir and Envoy apart.
 func TestServe(t *testing.T) {
 	t.Parallel()
-	sim := simulator.New(simulator.Options{Models: []simulator.Model{{Name: "m"}}})
-	server := httptest.NewServer(sim)
-	defer server.Close()
-	dir := shortDir(t)
-	config := strings.Replace(weirYAML(fixture{runDir: dir}, server.URL), "127.0.0.1:0", freePort(t), 1)
-	writeFile(t, filepath.Join(dir, "weir.yaml"), config)
-	writeFile(t, filepath.Join(dir, "keys.yaml"), keysYAML(fixture{}))
-
-	weir := exec.Command(binary, "serve", "--log-format", "json")
-	weir.Dir = dir
-	if err := weir.Start(); err != nil {
-		t.Fatal(err)
+	r := startApart(t, fixture{})
+	if got := r.post(chat()); got.status != http.StatusOK {
+		t.Errorf("status %d: %s", got.status, got.body)
 	}
-	defer func() {
-		_ = weir.Process.Signal(syscall.SIGTERM)
-		if err := weir.Wait(); err != nil {
-			t.Errorf("weir serve: %v", err)
-		}
-	}()
-	bootstrap := exec.CommandContext(t.Context(), binary, "envoy")
-	bootstrap.Dir = dir
-	text, err := bootstrap.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	writeFile(t, filepath.Join(dir, "envoy.yaml"), string(text))
-	envoyBinary, err := envoy.Find(os.Getenv)
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy := exec.Command(envoyBinary, "-c", filepath.Join(dir, "envoy.yaml"), "-l", "critical", "--disable-hot-restart", "--concurrency", "1")
-	if err := proxy.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = proxy.Process.Kill()
-		_ = proxy.Wait()
-	}()
-	r := &rig{t: t, Site: &site.Site{URL: "http://" + config[len("listen: "):strings.Index(config, "\n")], Dir: dir}, sim: sim}
-	r.eventually("it answers", func() bool {
-		got, err := r.try(t.Context(), http.MethodPost, "/v1/chat/completions", chat())
-		return err == nil && got.status == http.StatusOK
-	})
 }
 
 // freePort is an address that nobody listens at.

@@ -56,6 +56,7 @@ func Bootstrap(cfg *config.Config, sockets Sockets, systemCA string) (*bootstrap
 	clusters := []*clusterv3.Cluster{
 		grpcCluster(clusterAuthz, sockets.GRPC),
 		grpcCluster(clusterExtProc, sockets.GRPC),
+		grpcCluster(clusterLog, sockets.GRPC),
 		apiCluster(sockets.API),
 	}
 	for _, u := range cfg.Upstreams {

@@ -9,7 +9,9 @@
 //	    early header mutation   removes x-weir-* and x-envoy-* that clients send
 //	    ext_authz               who calls? (headers only)
 //	    ext_proc                may it pass, to which upstream, what did it cost?
+//	    lua                     reads the usage of natively metered answers, and tells weir
 //	    router
+//	    access log              tells weir of such answers that broke off
 //
 // Upstreams that have several keys, or stand in for each other, have another
 // cluster with an ext_proc of its own, asked before and after each attempt.
@@ -45,6 +47,18 @@ const (
 	MetadataOrder = "priority_groups"
 	// MetadataExchange names the exchange.
 	MetadataExchange = "exchange"
+	// MetadataAnswer has event streams read inside of Envoy: AnswerPass leaves them
+	// as they are, AnswerStrip takes the event out that tells only usage.
+	MetadataAnswer = "answer"
+	AnswerPass     = "pass"
+	AnswerStrip    = "strip"
+	// AnswerSpace is the namespace of what is noted of a natively metered answer.
+	AnswerSpace = "weir.answer"
+	// MetadataNotes is text; see answer.lua.
+	MetadataNotes = "notes"
+	// MetadataMetering is Native until the answer is settled.
+	MetadataMetering = "metering"
+	Native           = "native"
 
 	// AttributeAttempt counts the attempts of a request, from 1.
 	AttributeAttempt = "upstream.request_attempt_count"

@@ -3,6 +3,7 @@ package envoy
 import (
 	"time"
 
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	rulesv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -57,7 +58,8 @@ func connectionManager(cfg *config.Config) *hcmv3.HttpConnectionManager {
 		StatPrefix:                    "public",
 		RouteSpecifier:                &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: routes(cfg)},
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{reservedHeaders()},
-		HttpFilters:                   []*hcmv3.HttpFilter{authzFilter(), extProcFilter(), routerFilter()},
+		HttpFilters:                   []*hcmv3.HttpFilter{authzFilter(), extProcFilter(), luaFilter(), routerFilter()},
+		AccessLog:                     []*accesslogv3.AccessLog{departures()},
 		LocalReplyConfig:              localReplies(),
 		HttpProtocolOptions:           http1(),
 		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
@@ -112,16 +114,20 @@ func authzFilter() *hcmv3.HttpFilter {
 // extProcFilter lets weir see and change the request once its body is complete,
 // and the answer. The reply to the response headers chooses how the answer's
 // body is seen. Only the headers that weir reads cross the process border.
+//
+// It fails open: an answer outlives weir. No request gets in that way, as only weir
+// can set the header that names the upstream.
 func extProcFilter() *hcmv3.HttpFilter {
 	return filter(filterExtProc, true, typed(&extprocv3.ExternalProcessor{
 		GrpcService:       service(clusterExtProc, 0),
 		MessageTimeout:    durationpb.New(messageTimeout),
 		AllowModeOverride: true,
-		StatusOnError:     &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
+		FailureModeAllow:  true,
 		// How often and how long Envoy tries is told by headers of its own.
 		MutationRules: &rulesv3.HeaderMutationRules{AllowEnvoy: wrapperspb.Bool(true)},
 		MetadataOptions: &extprocv3.MetadataOptions{
-			ReceivingNamespaces: &extprocv3.MetadataOptions_MetadataNamespaces{Untyped: []string{MetadataSpace}},
+			ReceivingNamespaces:  &extprocv3.MetadataOptions_MetadataNamespaces{Untyped: []string{MetadataSpace}},
+			ForwardingNamespaces: &extprocv3.MetadataOptions_MetadataNamespaces{Untyped: []string{AnswerSpace}},
 		},
 		ProcessingMode: &extprocv3.ProcessingMode{
 			RequestHeaderMode:   extprocv3.ProcessingMode_SEND,

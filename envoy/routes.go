@@ -158,7 +158,7 @@ func entry(path string) *routev3.Route {
 			ClusterSpecifier: &routev3.RouteAction_ClusterHeader{ClusterHeader: HeaderCluster},
 			Timeout:          durationpb.New(0),
 		}},
-		TypedPerFilterConfig: enabled(filterAuthz, filterExtProc),
+		TypedPerFilterConfig: enabled(filterAuthz, filterExtProc, filterLua),
 	}
 }
 

@@ -119,7 +119,7 @@ func (a *attempt) requestHeaders(ctx context.Context, in *extprocv3.ProcessingRe
 		Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{
 			Response: &extprocv3.CommonResponse{HeaderMutation: headers},
 		}},
-		DynamicMetadata: order("", at.Order()),
+		DynamicMetadata: order(at.Order()),
 	}
 	if _, differs := at.Renamed(); differs {
 		reply.ModeOverride = wholeBody
@@ -185,7 +185,7 @@ func (a *attempt) answered(body []byte) (*extprocv3.HeaderMutation, *structpb.St
 	if !retry {
 		return &extprocv3.HeaderMutation{RemoveHeaders: []string{envoy.HeaderRetry}}, nil
 	}
-	return &extprocv3.HeaderMutation{SetHeaders: []*corev3.HeaderValueOption{set(envoy.HeaderRetry, "1")}}, order("", next)
+	return &extprocv3.HeaderMutation{SetHeaders: []*corev3.HeaderValueOption{set(envoy.HeaderRetry, "1")}}, order(next)
 }
 
 func (a *attempt) header(name string) string {
@@ -195,25 +195,6 @@ func (a *attempt) header(name string) string {
 		}
 	}
 	return ""
-}
-
-// order is dynamic metadata that names the exchange, unless that is "", and where
-// its attempts go, in the form that Envoy's PriorityGroupClusterSpecifier reads;
-// nil if there is nothing to say.
-func order(exchange string, upstreams []string) *structpb.Struct {
-	if exchange == "" && upstreams == nil {
-		return nil
-	}
-	note := &structpb.Struct{Fields: map[string]*structpb.Value{}}
-	if exchange != "" {
-		note.Fields[envoy.MetadataExchange] = structpb.NewStringValue(exchange)
-	}
-	groups := &structpb.ListValue{Values: make([]*structpb.Value, len(upstreams))}
-	for i, name := range upstreams {
-		groups.Values[i] = structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{"name": structpb.NewStringValue(name)}})
-	}
-	note.Fields[envoy.MetadataOrder] = structpb.NewListValue(groups)
-	return &structpb.Struct{Fields: map[string]*structpb.Value{envoy.MetadataSpace: structpb.NewStructValue(note)}}
 }
 
 // milliseconds is how Envoy's headers tell durations.

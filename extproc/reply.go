@@ -7,7 +7,6 @@ import (
 	filterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/weir-gateway/weir/envoy"
 	"github.com/weir-gateway/weir/gateway"
@@ -44,21 +43,28 @@ var streamed = &filterv3.ProcessingMode{
 	ResponseTrailerMode: filterv3.ProcessingMode_SKIP,
 }
 
+// native asks for nothing more: Envoy reads the answer itself.
+var native = &filterv3.ProcessingMode{
+	RequestHeaderMode:   filterv3.ProcessingMode_SEND,
+	RequestBodyMode:     filterv3.ProcessingMode_BUFFERED,
+	RequestTrailerMode:  filterv3.ProcessingMode_SKIP,
+	ResponseHeaderMode:  filterv3.ProcessingMode_SEND,
+	ResponseTrailerMode: filterv3.ProcessingMode_SKIP,
+}
+
 // forward sends an admitted request to its upstream.
 func forward(x *gateway.Exchange) *extprocv3.ProcessingResponse {
 	headers := &extprocv3.HeaderMutation{
 		// Counting needs answers that are not compressed.
 		RemoveHeaders: []string{"accept-encoding"},
 	}
-	var note *structpb.Struct
 	if x.Attempted() {
-		note = order(x.ID(), x.Order())
 		headers.SetHeaders = append(headers.SetHeaders, set(envoy.HeaderCluster, envoy.Attempted),
 			set(envoy.HeaderMaxRetries, strconv.Itoa(x.Attempts()-1)))
 	} else {
 		headers.SetHeaders = append(headers.SetHeaders, set(envoy.HeaderCluster, envoy.ClusterOf(x.Upstream())))
 	}
-	if t := x.Timeouts(); t.FirstByte > 0 && (t.FirstByte != t.Idle || note != nil) {
+	if t := x.Timeouts(); t.FirstByte > 0 && (t.FirstByte != t.Idle || x.Attempted()) {
 		headers.SetHeaders = append(headers.SetHeaders, set(envoy.HeaderFirstByte, milliseconds(t.FirstByte)))
 	}
 	if secret := x.Credential(); secret != "" {
@@ -73,7 +79,7 @@ func forward(x *gateway.Exchange) *extprocv3.ProcessingResponse {
 	}
 	return &extprocv3.ProcessingResponse{
 		Response:        &extprocv3.ProcessingResponse_RequestBody{RequestBody: &extprocv3.BodyResponse{Response: reply}},
-		DynamicMetadata: note,
+		DynamicMetadata: exchangeNote(x),
 	}
 }
 
@@ -90,6 +96,8 @@ func answer(p *gateway.Plan) *extprocv3.ProcessingResponse {
 		ResponseHeaders: &extprocv3.HeadersResponse{Response: &extprocv3.CommonResponse{HeaderMutation: headers}},
 	}}
 	switch {
+	case p.Native:
+		reply.ModeOverride = native
 	case p.Watch:
 		reply.ModeOverride = duplex
 	case p.Observe:

@@ -47,7 +47,7 @@ func (s *stream) step(ctx context.Context, in *extprocv3.ProcessingRequest) *ext
 	case *extprocv3.ProcessingRequest_RequestBody:
 		return s.requestBody(ctx, m.RequestBody)
 	case *extprocv3.ProcessingRequest_ResponseHeaders:
-		return s.responseHeaders(m.ResponseHeaders)
+		return s.responseHeaders(m.ResponseHeaders, in.GetMetadataContext())
 	case *extprocv3.ProcessingRequest_ResponseBody:
 		return s.responseBody(m.ResponseBody)
 	case *extprocv3.ProcessingRequest_RequestTrailers:
@@ -96,11 +96,11 @@ func (s *stream) admit(ctx context.Context, body []byte) *extprocv3.ProcessingRe
 	return forward(x)
 }
 
-func (s *stream) responseHeaders(m *extprocv3.HttpHeaders) *extprocv3.ProcessingResponse {
+func (s *stream) responseHeaders(m *extprocv3.HttpHeaders, noted *corev3.Metadata) *extprocv3.ProcessingResponse {
 	if s.exchange == nil {
 		return passResponseHeaders // an answer of Envoy's to what was not admitted
 	}
-	head := gateway.Head{Last: m.GetEndOfStream()}
+	head := gateway.Head{Last: m.GetEndOfStream(), Native: readNatively(noted)}
 	for _, h := range m.GetHeaders().GetHeaders() {
 		switch h.GetKey() {
 		case ":status":

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/weir-gateway/weir/config"
 	"github.com/weir-gateway/weir/openai"
 	"github.com/weir-gateway/weir/upstream/pool"
 )
@@ -19,6 +18,7 @@ type Head struct {
 	RetryAfter  string
 	Local       bool // Envoy made it, and no upstream
 	Last        bool // there is no body
+	Native      bool // Envoy reads the body itself
 }
 
 // Plan says what becomes of an answer.
@@ -26,7 +26,8 @@ type Plan struct {
 	Status  int             // to send instead; 0 keeps the upstream's
 	Set     []openai.Header // headers to set
 	Remove  []string        // headers to remove
-	Observe bool            // the body is to be given to Write
+	Observe bool            // the body is to be given to Write, unless Native
+	Native  bool            // Envoy reads the body itself
 	Watch   bool            // and Expire is to be called when it takes too long
 	Instead *openai.Error   // to answer in the upstream's place
 }
@@ -36,6 +37,7 @@ type Plan struct {
 func (x *Exchange) Answer(h Head) Plan {
 	x.head = h
 	x.status = h.Status
+	x.answered = time.Now()
 	if x.attempts == nil {
 		x.target.Server.Note(!h.Local || h.Status != http.StatusServiceUnavailable)
 	}
@@ -47,6 +49,9 @@ func (x *Exchange) Answer(h Head) Plan {
 		p = x.goodAnswer(h)
 	default:
 		p = x.badAnswer(h)
+	}
+	if p.Native {
+		close(x.parting.begun)
 	}
 	p.Set = append(p.Set, x.headers...)
 	if h.Last && p.Observe {
@@ -88,15 +93,18 @@ func (x *Exchange) goodAnswer(h Head) (p Plan) {
 		x.meter = &bytesMeter{}
 	case mime == "text/event-stream":
 		x.meter = newStreamMeter(x.asked)
+		if h.Native {
+			x.meter, p.Native = &nativeMeter{}, true
+		}
 		p.Remove = []string{"content-length"} // events may be taken out or added
-		// The usual patience is Envoy's to keep.
-		p.Watch = x.timeouts.Total > 0 || x.timeouts.Idle > 0 && x.timeouts.Idle != config.DefaultIdleTimeout
+		p.Watch = x.watched()
 		p.Set = []openai.Header{{Name: "cache-control", Value: "no-cache"}, {Name: "x-accel-buffering", Value: "no"}}
 	case mime == "application/json":
 		x.meter = &plainMeter{}
 	default:
 		x.meter = &bytesMeter{}
 	}
+	x.g.metrics.Metered(p.Native)
 	p.Set = append(p.Set, openai.Header{Name: "x-weir-overhead-ms", Value: formatMS(x.overhead)})
 	if model := x.served(); model != x.asking {
 		p.Set = append(p.Set, openai.Header{Name: "x-weir-model", Value: model})

@@ -38,6 +38,7 @@ type Exchange struct {
 	timeouts  upstream.Timeouts
 	stream    bool
 	asked     bool // for usage, which the client did not want
+	native    bool // the answer may be read inside of Envoy
 	body      []byte
 	sent      int // length of the body as it is sent, in bytes
 	rewritten bool
@@ -50,11 +51,13 @@ type Exchange struct {
 
 	// Set while the answer passes.
 	head      Head
-	status    int // as the client got it; 0 before the answer
+	answered  time.Time // when it began
+	status    int       // as the client got it; 0 before the answer
 	meter     meter
 	renamer   *openai.Renamer // nil: the answer stays as it is
 	ttft      time.Duration
 	errorType string
+	parting   parting
 
 	settled atomic.Bool // set once, by whoever owns the exchange; read by the lease renewal
 }
@@ -66,8 +69,10 @@ func (x *Exchange) Body() (body []byte, rewritten bool) {
 	return body, x.rewritten
 }
 
-// ID names the exchange within this process.
-func (x *Exchange) ID() string { return strconv.FormatUint(x.id.Seq, 36) }
+// ID names the exchange, among all of all processes.
+func (x *Exchange) ID() string {
+	return strconv.FormatUint(x.id.Instance, 36) + "." + strconv.FormatUint(x.id.Seq, 36)
+}
 
 // Upstream is the name of the upstream that is to be asked first.
 func (x *Exchange) Upstream() string { return x.target.Server.Name }
@@ -134,7 +139,10 @@ func (x *Exchange) admit(ctx context.Context, body []byte) *openai.Error {
 	if err := x.charge(ctx, limits.exchange); err != nil {
 		return err
 	}
-	x.asked = request.Stream && !request.IncludeUsage
+	x.asked = request.Stream && !request.IncludeUsage && !x.target.Server.NeverAsk
+	if x.native = x.mayBeNative(); x.native {
+		x.parting.begun = make(chan struct{})
+	}
 	x.body = request.Apply(body, openai.Edit{
 		Model: x.target.Model, MaxTokens: x.model.MaxOutput, IncludeUsage: x.asked,
 	})
@@ -258,6 +266,10 @@ func (x *Exchange) Expire(after time.Duration) []byte {
 // End says that nothing more will come. It settles what is not settled yet: the
 // answer did not reach its end.
 func (x *Exchange) End() {
+	if _, native := x.meter.(*nativeMeter); native {
+		x.leave()
+		return
+	}
 	defer x.g.live.remove(x)
 	if x.settled.Load() {
 		return
@@ -290,6 +302,9 @@ func (x *Exchange) conclude(r reading, last bool) {
 	actual, source := x.count(r)
 	if outcome == ledger.OK && source == ledger.Exact {
 		x.g.lengths.observe(x.key.ID, x.model.Name, actual.output/max(1, x.choices))
+		if x.ttft > 0 {
+			x.g.sizes.observe(x.kind(), actual.output, r.body, time.Since(x.call.Start)-x.ttft)
+		}
 	}
 	x.settle(outcome, source, actual, r.usage)
 }

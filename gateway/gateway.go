@@ -40,9 +40,11 @@ type Gateway struct {
 	policy   policy
 	denials  denials
 	lengths  lengths
+	sizes    sizes
 	live     live
 	instance uint64
 	seq      atomic.Uint64
+	hurried  atomic.Bool
 }
 
 // New returns a Gateway. It fails on limits that the kernel cannot keep.

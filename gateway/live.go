@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -104,8 +105,9 @@ func (l *live) find(id ratelimit.ID) (*Exchange, bool) {
 
 // named finds an exchange of this process by its [Exchange.ID].
 func (g *Gateway) named(name string) (*Exchange, bool) {
-	seq, err := strconv.ParseUint(name, 36, 64)
-	if err != nil {
+	instance, number, _ := strings.Cut(name, ".")
+	seq, err := strconv.ParseUint(number, 36, 64)
+	if err != nil || instance != strconv.FormatUint(g.instance, 36) {
 		return nil, false
 	}
 	return g.live.find(ratelimit.ID{Instance: g.instance, Seq: seq})

@@ -30,6 +30,7 @@ type reading struct {
 	over     bool  // the answer says that it is complete
 	failed   bool  // the answer says that it failed
 	estimate int64 // tokens of the text that was seen
+	body     int64 // bytes of a stream's events before the last one of them; 0 is unknown
 }
 
 // streamMeter reads a text/event-stream.
@@ -57,10 +58,7 @@ func (m *streamMeter) write(p []byte, last bool) (out []byte, changed bool) {
 		return out, changed
 	}
 	// Clients take a clean end without a finish_reason for success.
-	return m.fail(out, &openai.Error{
-		Type: openai.TypeServer, Code: openai.CodeUpstreamError,
-		Message: "The upstream server ended the answer before it was complete.",
-	}), true
+	return m.fail(out, openai.CutShort()), true
 }
 
 // interrupt is the last thing to send of an answer that is broken off.
@@ -84,7 +82,7 @@ func (m *streamMeter) begun() bool { return m.pieces > 0 }
 
 func (m *streamMeter) reading() reading {
 	r := reading{
-		over: m.over(), failed: m.events.Failed() || m.cut != nil,
+		over: m.over(), failed: m.events.Failed() || m.cut != nil, body: m.events.Body(),
 		// A piece of text is a token at least, and no token is less than a byte.
 		estimate: max(m.pieces, m.text.Estimate()),
 	}

@@ -48,6 +48,9 @@ func (e Endpoint) Path() string {
 	}
 }
 
+// Generates tells whether its answers are text, in choices.
+func (e Endpoint) Generates() bool { return e == ChatCompletions || e == Completions }
+
 // promptMember returns the name of the member that carries the prompt.
 func (e Endpoint) promptMember() string {
 	if e == ChatCompletions {

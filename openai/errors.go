@@ -169,3 +169,11 @@ func roundUp(d, unit time.Duration) string {
 	}
 	return strconv.FormatInt(int64(n), 10)
 }
+
+// CutShort is for an answer that its upstream ended before it was complete.
+func CutShort() *Error {
+	return &Error{
+		Type: TypeServer, Code: CodeUpstreamError,
+		Message: "The upstream server ended the answer before it was complete.",
+	}
+}

@@ -46,6 +46,8 @@ type EventStream struct {
 	tally    tally
 	done     bool
 	finished bool
+	offset   int64 // where in the stream the piece begins that is being read
+	body     int64
 	failed   bool
 	events   int64
 	oversize int64
@@ -61,6 +63,10 @@ func (s *EventStream) Done() bool { return s.done }
 
 // Finished reports whether a choice had a finish_reason.
 func (s *EventStream) Finished() bool { return s.finished }
+
+// Body returns how many bytes came up to the end of the event with the first
+// finish_reason: those of the text. It is 0 before that.
+func (s *EventStream) Body() int64 { return s.body }
 
 // Failed reports whether an event had an error.
 func (s *EventStream) Failed() bool { return s.failed }
@@ -93,6 +99,7 @@ func (s *EventStream) Write(p []byte, last bool) (out []byte, changed bool) {
 		start = s.lineFeed(&w, end)
 	}
 	s.tail(&w, start, last)
+	s.offset += int64(len(p))
 	s.out = w.out
 	return w.result()
 }
@@ -117,11 +124,15 @@ func (s *EventStream) lineFeed(w *pass, i int) int {
 func (s *EventStream) event(w *pass, start, end int) {
 	event := w.p[start:end]
 	held := len(s.held) > 0
+	finished := s.finished
 	if held {
 		s.held = append(s.held, event...)
 		event = s.held
 	}
 	s.removed = s.read(event) && s.Strip
+	if s.finished && !finished {
+		s.body = s.offset + int64(end)
+	}
 	s.ended = true
 	switch {
 	case s.removed:

@@ -31,6 +31,7 @@ type Metrics struct {
 	attempts *prometheus.CounterVec
 	ended    *prometheus.CounterVec
 	moved    *prometheus.CounterVec
+	metered  *prometheus.CounterVec
 }
 
 // NewMetrics returns metrics on a registry of their own, with those of the Go
@@ -56,10 +57,11 @@ func NewMetrics() *Metrics {
 		}),
 		attempts: counter("weir_upstream_attempts_total", "Attempts at upstreams with several keys or alternatives.", "upstream"),
 		ended:    counter("weir_upstream_attempts_answered_total", "Attempts that were answered, by what the answer says of the key.", "upstream", "outcome"),
+		metered:  counter("weir_answers_metered_total", "Answers whose tokens are counted, by where that is: native (inside of Envoy) or streamed (by weir).", "metering"),
 		moved:    counter("weir_upstream_key_changes_total", "Changes of the state of upstream keys, by the new state.", "upstream", "state"),
 		leases:   counter("weir_leases_lost_total", "Leases of live exchanges that the limit store had lost, and that were put back."),
 	}
-	m.registry.MustRegister(m.requests, m.duration, m.active, m.errors, m.tokens, m.settled, m.refused, m.ttft, m.overhead, m.leases, m.shadowed, m.failed, m.dropped, m.attempts, m.ended, m.moved,
+	m.registry.MustRegister(m.requests, m.duration, m.active, m.errors, m.tokens, m.settled, m.refused, m.ttft, m.overhead, m.leases, m.shadowed, m.failed, m.dropped, m.attempts, m.ended, m.moved, m.metered,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -155,3 +157,12 @@ func (m *Metrics) Settled(model, outcome, source string, input, output int64) {
 
 // LeasesLost counts leases that had to be put back.
 func (m *Metrics) LeasesLost(n int) { m.leases.WithLabelValues().Add(float64(n)) }
+
+// Metered counts an answer that begins, by where its tokens are counted.
+func (m *Metrics) Metered(native bool) {
+	how := "streamed"
+	if native {
+		how = "native"
+	}
+	m.metered.WithLabelValues(how).Inc()
+}

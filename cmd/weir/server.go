@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"github.com/rs/zerolog"
@@ -21,6 +22,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/weir-gateway/weir/admin"
+	"github.com/weir-gateway/weir/answers"
 	"github.com/weir-gateway/weir/api"
 	"github.com/weir-gateway/weir/authz"
 	"github.com/weir-gateway/weir/config"
@@ -85,8 +87,12 @@ func newServer(cfg *config.Config, keys *keyring.Keyring, sockets envoy.Sockets,
 	s.grpc = newGRPC(cfg.Envoy.MaxRequestBytes)
 	authv3.RegisterAuthorizationServer(s.grpc, authz.New(keys, s.denied, metrics))
 	extprocv3.RegisterExternalProcessorServer(s.grpc, extproc.New(s.gateway, log))
+	accesslogv3.RegisterAccessLogServiceServer(s.grpc, answers.NewAccessLog(s.gateway, log))
 	s.api = api.New(api.Options{Models: s.upstreams, Keys: keys, Metrics: metrics, Store: s.store.health, KeyHeader: envoy.HeaderKey})
-	s.apiHTTP = newHTTP(s.api)
+	own := http.NewServeMux()
+	own.Handle("/", s.api)
+	own.Handle("/answers/", answers.Handler(s.gateway)) // no route of Envoy's leads there
+	s.apiHTTP = newHTTP(own)
 	s.ops = newHTTP(admin.New(s.gateway, s.upstreams, log))
 	if cfg.MetricsListen != "" {
 		mux := http.NewServeMux()
@@ -222,6 +228,17 @@ func served(err error) error {
 	return err
 }
 
+// shutDown lets a server end what it does, for a moment. Connections on which nothing
+// was asked yet would keep it for longer.
+func shutDown(h *http.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	if err := h.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return h.Close()
+}
+
 // reloadOnHangup reads the key files again on SIGHUP.
 func (s *server) reloadOnHangup(ctx context.Context) error {
 	hangup := make(chan os.Signal, 1)
@@ -245,11 +262,12 @@ func (s *server) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	s.cancel()
+	s.gateway.Hurry()
 	s.grpc.Stop()
 	var errs []error
 	for _, h := range []*http.Server{s.apiHTTP, s.ops, s.metrics} {
 		if h != nil {
-			errs = append(errs, h.Shutdown(ctx))
+			errs = append(errs, shutDown(h))
 		}
 	}
 	s.gateway.Drain(ctx)

@@ -586,7 +586,17 @@ type Upstream struct {
 	// discover: offer what the server lists under /models, asked again every
 	// minute. catalogue: offer the built-in list of models. Absent: what models
 	// below name it.
-	Models        string `protobuf:"bytes,8,opt,name=models,proto3" json:"models,omitempty"`
+	Models string `protobuf:"bytes,8,opt,name=models,proto3" json:"models,omitempty"`
+	// auto (the default): event streams in which weir has nothing to change are read
+	// inside of Envoy, once a few were seen and it is known how long their tokens are on
+	// the wire. native: from the first one; estimates of those that break off are then
+	// rough in the beginning. streamed: weir sees each piece of them; what they took when
+	// they break off is known better, at several times the cost.
+	Metering string `protobuf:"bytes,9,opt,name=metering,proto3" json:"metering,omitempty"`
+	// inject (the default): streams are asked to tell their usage, with
+	// stream_options.include_usage. never: for servers that refuse that; usage is then
+	// what they tell unasked, or estimated.
+	UsageRequest  string `protobuf:"bytes,10,opt,name=usage_request,json=usageRequest,proto3" json:"usage_request,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -673,6 +683,20 @@ func (x *Upstream) GetKeys() *UpstreamKeys {
 func (x *Upstream) GetModels() string {
 	if x != nil {
 		return x.Models
+	}
+	return ""
+}
+
+func (x *Upstream) GetMetering() string {
+	if x != nil {
+		return x.Metering
+	}
+	return ""
+}
+
+func (x *Upstream) GetUsageRequest() string {
+	if x != nil {
+		return x.UsageRequest
 	}
 	return ""
 }
@@ -1639,7 +1663,7 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x04Keys\x12\"\n" +
 	"\x05files\x18\x01 \x03(\tB\f\xbaH\t\x92\x01\x06\"\x04r\x02\x10\x01R\x05files\x12\x1f\n" +
 	"\vpepper_file\x18\x02 \x01(\tR\n" +
-	"pepperFile\"\xb1\x05\n" +
+	"pepperFile\"\xa1\a\n" +
 	"\bUpstream\x12\xa4\x01\n" +
 	"\x04name\x18\x01 \x01(\tB\x8f\x01\xbaH\x8b\x01\xba\x01\x87\x01\n" +
 	"\x04name\x12Smust be 1 to 63 lower-case letters, digits, - or _, starting with a letter or digit\x1a*this.matches('^[a-z0-9][a-z0-9_-]{0,62}$')R\x04name\x12\xb2\x01\n" +
@@ -1651,7 +1675,12 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\aca_file\x18\x06 \x01(\tR\x06caFile\x120\n" +
 	"\x04keys\x18\a \x01(\v2\x1c.weir.config.v1.UpstreamKeysR\x04keys\x12\x9a\x01\n" +
 	"\x06models\x18\b \x01(\tB\x81\x01\xbaH~\xba\x01x\n" +
-	"\x06models\x12Kmust be discover or catalogue; to list models, name this upstream in models\x1a!this in ['discover', 'catalogue']\xd8\x01\x01R\x06models\"\xa5\x02\n" +
+	"\x06models\x12Kmust be discover or catalogue; to list models, name this upstream in models\x1a!this in ['discover', 'catalogue']\xd8\x01\x01R\x06models\x12y\n" +
+	"\bmetering\x18\t \x01(\tB]\xbaHZ\xba\x01T\n" +
+	"\bmetering\x12 must be auto, native or streamed\x1a&this in ['auto', 'native', 'streamed']\xd8\x01\x01R\bmetering\x12s\n" +
+	"\rusage_request\x18\n" +
+	" \x01(\tBN\xbaHK\xba\x01E\n" +
+	"\rusage_request\x12\x17must be inject or never\x1a\x1bthis in ['inject', 'never']\xd8\x01\x01R\fusageRequest\"\xa5\x02\n" +
 	"\fUpstreamKeys\x12\x12\n" +
 	"\x04file\x18\x01 \x01(\tR\x04file\x12/\n" +
 	"\x04list\x18\x02 \x03(\v2\x1b.weir.config.v1.UpstreamKeyR\x04list\x12>\n" +

@@ -1,0 +1,62 @@
+package answers
+
+import (
+	"fmt"
+	"runtime/debug"
+
+	datav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
+	"github.com/rs/zerolog"
+
+	"github.com/weir-gateway/weir/envoy"
+	"github.com/weir-gateway/weir/gateway"
+)
+
+// AccessLog is Envoy's gRPC access log, as far as weir needs one: it learns of natively
+// metered answers how they broke off. Envoy sends an entry for no others.
+type AccessLog struct {
+	accesslogv3.UnimplementedAccessLogServiceServer
+	gateway *gateway.Gateway
+	log     zerolog.Logger
+}
+
+// NewAccessLog returns a service that tells that gateway.
+func NewAccessLog(g *gateway.Gateway, log zerolog.Logger) *AccessLog {
+	return &AccessLog{gateway: g, log: log}
+}
+
+// StreamAccessLogs reads entries until Envoy sends no more.
+func (s *AccessLog) StreamAccessLogs(grpc accesslogv3.AccessLogService_StreamAccessLogsServer) error {
+	for {
+		in, err := grpc.Recv()
+		if err != nil {
+			return nil //nolint:nilerr // Envoy is gone
+		}
+		for _, entry := range in.GetHttpLogs().GetLogEntry() {
+			s.entry(entry)
+		}
+	}
+}
+
+// entry tells the gateway of one answer. A bug that one entry meets does not end the
+// stream, by which others come.
+func (s *AccessLog) entry(e *datav3.HTTPAccessLogEntry) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error().Str("panic", fmt.Sprint(p)).Bytes("stack", debug.Stack()).Msg("an access log entry met a bug in weir")
+		}
+	}()
+	noted := e.GetCommonProperties().GetMetadata().GetFilterMetadata()
+	exchange := noted[envoy.MetadataSpace].GetFields()[envoy.MetadataExchange].GetStringValue()
+	s.gateway.Departed(exchange, &gateway.Departure{
+		Notes:    gateway.ParseNotes(noted[envoy.AnswerSpace].GetFields()[envoy.MetadataNotes].GetStringValue()),
+		Bytes:    int64(e.GetResponse().GetResponseBodyBytes()), //nolint:gosec // a length
+		Upstream: upstreamLeft(e.GetCommonProperties().GetResponseFlags()),
+	})
+}
+
+// upstreamLeft tells whether it was not the client that ended an answer.
+func upstreamLeft(f *datav3.ResponseFlags) bool {
+	return f.GetUpstreamConnectionTermination() || f.GetUpstreamRemoteReset() || f.GetUpstreamProtocolError() ||
+		f.GetUpstreamRequestTimeout() || f.GetStreamIdleTimeout() || f.GetUpstreamMaxStreamDurationReached() || f.GetUpstreamConnectionFailure()
+}

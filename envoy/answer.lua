@@ -1,0 +1,275 @@
+-- Reads what an event stream tells of its usage while it passes by, so that no chunk of
+-- it has to leave Envoy, and tells weir before the client sees the end of it. What is
+-- noted is text of lines, each a name, a space and a value:
+--
+--   begun     when its first bytes came, in ms since 1970
+--   usage     an event that holds nothing but usage, of the whole answer or of a choice,
+--             in the order in which they came
+--   finished, done, failed   what the stream said of its end
+--   body      how many bytes came up to the event that said it is finished, and with it
+--   bytes     how many came, once it has ended
+--
+-- For an answer that breaks off the notes stand in dynamic metadata, which the access
+-- log carries; "metering" there is native until weir has settled.
+--
+-- The events are split as https://html.spec.whatwg.org/multipage/server-sent-events.html
+-- has it. The reading is by patterns: in JSON text a quote inside of a string always
+-- follows a backslash, so a name between bare quotes is a member's. weir's own reader
+-- has the last word on the numbers.
+
+local space = "weir.answer"
+local max_event = 1048576
+local max_usage = 16384
+
+-- Whether a member of that name has a value that begins so.
+local function has(text, name, value)
+  local at = text:find(name, 1, true)
+  while at do
+    if text:find(value, at + #name) then
+      return true
+    end
+    at = text:find(name, at + 1, true)
+  end
+  return false
+end
+
+-- Where the event ends that begins at i; nil if it does not. A blank line ends it: one
+-- end of a line, LF, CRLF or CR, right after another.
+local function event_end(text, i)
+  local at = text:find("[\r\n][\r\n]", i)
+  while at do
+    local first, second = text:byte(at, at + 1)
+    if second == 13 and text:byte(at + 2) == 10 then
+      return at + 2
+    elseif first == 10 or second == 13 then
+      return at + 1
+    end
+    at = text:find("[\r\n][\r\n]", at + 1)
+  end
+end
+
+local function has_usage(text) return has(text, '"usage"', "^%s*:%s*{") end
+local function has_error(text) return has(text, '"error"', "^%s*:%s*[^n%s]") end
+local function has_finish(text) return has(text, '"finish_reason"', '^%s*:%s*"[^"]') end
+local function has_done(text) return text:find("[DONE]", 1, true) end
+
+-- Returns a function that takes the next bytes of a stream and returns what to pass on
+-- in their place, and whether the stream has said that it is done; and one that returns
+-- what is left at the end. If strip is set, events without choices that tell usage are
+-- taken out, for a client that did not ask for them.
+local function reader(note, strip, cut)
+  local held = ""       -- the unfinished event; with strip not yet passed on
+  local skipping = nil  -- the last bytes of an event that is too long to read
+  local after_cr = nil  -- the last event ended in CR, and a LF may follow: pass it on?
+  local seen = 0
+  local finished, done, failed = false, false, false
+
+  -- Reads an event and tells whether it is one to take out.
+  local function read(event, stop)
+    if has_done(event) and ("\n" .. event):find("[\r\n\191]data:[ \t]*%[DONE%][ \t]*[\r\n]*$") then
+      done = true
+      note("done", "")
+      return false
+    end
+    if #event > max_event then
+      return false
+    end
+    local empty = has(event, '"choices"', "^%s*:%s*%[%s*%]")
+    local choices = not empty and has(event, '"choices"', "^%s*:%s*%[")
+    local fails = not choices and has_error(event)
+    if fails and not failed then
+      failed = true
+      note("failed", "")
+    end
+    if not finished and has_finish(event) then
+      finished = true
+      note("finished", "")
+      note("body", stop)
+    end
+    if not has_usage(event) then
+      return false
+    end
+    local key, of = "whole", "[]"
+    if choices then
+      local index = event:match('"index"%s*:%s*(%d+)') or "0"
+      key, of = tonumber(index) % 128, '[{"index":' .. index .. "}]"
+    end
+    for usage in event:gmatch('"usage"%s*:%s*(%b{})') do
+      if #usage <= max_usage then
+        usage = usage:gsub("[\128-\255%c]", " ")
+        note("usage", '{"choices":' .. of .. ',"usage":' .. usage .. "}", key)
+      end
+    end
+    return empty and not fails
+  end
+
+  -- Reads the events that are complete in held and data.
+  local function split(data)
+    local text = held .. data
+    local out, start, from = {}, 1, math.max(1, #held - 2) -- held has no end of an event
+    while true do
+      local stop = event_end(text, from)
+      if not stop then
+        break
+      end
+      local event = text:sub(start, stop)
+      local bare = read(event, seen - #held + stop)
+      if not (bare and strip) then
+        out[#out + 1] = event
+      end
+      if stop == #text and text:byte(stop) == 13 then
+        after_cr = not (bare and strip)
+      end
+      start = stop + 1
+      from = start
+    end
+    held = text:sub(start)
+    if #held > max_event then
+      out[#out + 1] = held
+      skipping = held:sub(-3)
+      held = ""
+    end
+    return table.concat(out)
+  end
+
+  local function write(data)
+    if done then -- nothing more is said
+      seen = seen + #data
+      return data, true
+    end
+    local lead = ""
+    if after_cr ~= nil and data ~= "" then
+      if data:byte(1) == 10 then
+        lead = after_cr and "\n" or ""
+        data = data:sub(2)
+        seen = seen + 1
+      end
+      after_cr = nil
+    end
+    if skipping then
+      local text = skipping .. data
+      local stop = event_end(text, 1)
+      if not stop then
+        seen = seen + #data
+        skipping = text:sub(-3)
+        return lead .. data, false
+      end
+      lead = lead .. text:sub(#skipping + 1, stop)
+      data = text:sub(stop + 1)
+      seen = seen + stop - #skipping
+      skipping = nil
+    end
+    local out = data
+    if held ~= "" or data:sub(-2) ~= "\n\n" or has_usage(data) or has_finish(data) or has_done(data) or has_error(data) then
+      local kept = split(data)
+      if strip then
+        out = kept
+      end
+    end
+    seen = seen + #data
+    if done and strip then
+      out, held = out .. held, ""
+    end
+    return lead == "" and out or lead .. out, done
+  end
+
+  local function finish()
+    local rest = held
+    held = ""
+    if rest ~= "" then
+      read(rest, seen)
+    end
+    if not strip then
+      rest = ""
+    end
+    if not (finished or done or failed) then
+      note("failed", "")
+      rest = rest .. cut
+    end
+    note("bytes", seen)
+    return rest
+  end
+
+  return write, finish
+end
+
+-- Returns a function that notes a value; of each key the last one counts. The notes are
+-- in the order in which they came.
+local function notebook(keep)
+  local keys, lines = {}, {}
+  return function(name, value, key)
+    key = key or name
+    for i = 1, lines[key] and #keys or 0 do
+      if keys[i] == key then
+        table.remove(keys, i)
+        break
+      end
+    end
+    keys[#keys + 1] = key
+    lines[key] = name .. " " .. value .. "\n"
+    local text = {}
+    for i = 1, #keys do
+      text[i] = lines[keys[i]]
+    end
+    keep(table.concat(text))
+  end
+end
+
+function envoy_on_response(handle)
+  local plan = handle:streamInfo():dynamicMetadata():get("weir") or {}
+  if not plan["answer"] then
+    return
+  end
+  local headers = handle:headers()
+  local kind = (headers:get("content-type") or ""):lower()
+  if not (kind:find("^%s*text/event%-stream%s*$") or kind:find("^%s*text/event%-stream%s*;")) or
+      (headers:get("content-encoding") or "identity") ~= "identity" or headers:get(":status"):sub(1, 1) ~= "2" then
+    return
+  end
+  local notes = ""
+  local function set(name, value) handle:streamInfo():dynamicMetadata():set(space, name, value) end
+  local note = notebook(function(text)
+    notes = text
+    set("notes", text)
+  end)
+  set("metering", "native")
+  local told = false
+  -- While weir is told, Envoy holds the answer. If there is no weir it goes on.
+  local function tell()
+    told = true
+    local answer = handle:httpCall("CLUSTER", {
+      [":method"] = "POST", [":path"] = "/answers/" .. plan["exchange"], [":authority"] = "weir",
+    }, notes, 1000)
+    if answer[":status"] == "204" then
+      set("metering", "settled")
+    end
+  end
+  local write, finish = reader(note, plan["answer"] == "strip", CUT)
+  local last, out, done
+  local begun = false
+  for chunk in handle:bodyChunks() do
+    local length = chunk:length()
+    local data = length > 0 and chunk:getBytes(0, length) or ""
+    if length > 0 and not begun then
+      begun = true
+      note("begun", tostring(handle:timestamp()))
+    end
+    out, done = write(data)
+    if out ~= data then
+      chunk:setBytes(out)
+    end
+    last = chunk
+    if done and not told then
+      tell()
+    end
+  end
+  if told then
+    return
+  end
+  local rest = finish()
+  if rest ~= "" and last then
+    -- The last chunk is at hand unless trailers came.
+    pcall(function() last:setBytes(out .. rest) end)
+  end
+  tell()
+end

@@ -1,0 +1,242 @@
+package envoy_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	lua "github.com/yuin/gopher-lua"
+
+	"github.com/weir-gateway/weir/envoy"
+	"github.com/weir-gateway/weir/gateway"
+	"github.com/weir-gateway/weir/openai"
+)
+
+// stream is an event stream that the script reads, as Envoy hands it over.
+type stream struct {
+	vm     *lua.LState
+	plan   string // of weir: pass or strip
+	chunks [][]byte
+	out    [][]byte
+	set    map[string]lua.LValue // dynamic metadata
+	told   []string              // what weir was told
+}
+
+// runScript has the script read a stream that comes in those chunks.
+func runScript(t testing.TB, plan string, chunks ...[]byte) *stream {
+	t.Helper()
+	vm := lua.NewState()
+	t.Cleanup(vm.Close)
+	s := &stream{vm: vm, plan: plan, chunks: chunks, set: map[string]lua.LValue{}}
+	if err := vm.DoString(envoy.AnswerScript()); err != nil {
+		t.Fatal(err)
+	}
+	if err := vm.CallByParam(lua.P{Fn: vm.GetGlobal("envoy_on_response"), Protect: true}, s.handle()); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// methods is an object that has them.
+func (s *stream) methods(m map[string]lua.LGFunction) *lua.LTable {
+	return s.vm.SetFuncs(s.vm.NewTable(), m)
+}
+
+// returning is a method that returns a value.
+func returning(v lua.LValue) lua.LGFunction {
+	return func(l *lua.LState) int {
+		l.Push(v)
+		return 1
+	}
+}
+
+func (s *stream) handle() *lua.LTable {
+	metadata := s.methods(map[string]lua.LGFunction{
+		"get": func(l *lua.LState) int {
+			t := l.NewTable()
+			t.RawSetString(envoy.MetadataAnswer, lua.LString(s.plan))
+			t.RawSetString(envoy.MetadataExchange, lua.LString("x.1"))
+			l.Push(t)
+			return 1
+		},
+		"set": func(l *lua.LState) int {
+			s.set[l.CheckString(3)] = l.Get(4)
+			return 0
+		},
+	})
+	headers := map[string]string{"content-type": "text/event-stream; charset=utf-8", ":status": "200"}
+	return s.methods(map[string]lua.LGFunction{
+		"streamInfo": returning(s.methods(map[string]lua.LGFunction{"dynamicMetadata": returning(metadata)})),
+		"headers": returning(s.methods(map[string]lua.LGFunction{"get": func(l *lua.LState) int {
+			if v, ok := headers[l.CheckString(2)]; ok {
+				l.Push(lua.LString(v))
+				return 1
+			}
+			return 0
+		}})),
+		"timestamp": returning(lua.LNumber(1795556832123)),
+		"httpCall": func(l *lua.LState) int {
+			s.told = append(s.told, l.CheckString(4))
+			answer := l.NewTable()
+			answer.RawSetString(":status", lua.LString("204"))
+			l.Push(answer)
+			return 1
+		},
+		"bodyChunks": s.bodyChunks,
+	})
+}
+
+// bodyChunks is Envoy's iterator.
+func (s *stream) bodyChunks(l *lua.LState) int {
+	next := 0
+	l.Push(l.NewFunction(func(l *lua.LState) int {
+		if next == len(s.chunks) {
+			return 0
+		}
+		at := next
+		next++
+		s.out = append(s.out, s.chunks[at])
+		l.Push(s.methods(map[string]lua.LGFunction{
+			"length":   returning(lua.LNumber(len(s.chunks[at]))),
+			"getBytes": returning(lua.LString(s.chunks[at])),
+			"setBytes": func(l *lua.LState) int {
+				s.out[at] = []byte(l.CheckString(2))
+				return 0
+			},
+		}))
+		return 1
+	}))
+	return 1
+}
+
+func (s *stream) body() string { return string(bytes.Join(s.out, nil)) }
+
+// notes are what weir was told.
+func (s *stream) notes() gateway.Notes { return gateway.ParseNotes(strings.Join(s.told, "")) }
+
+// usage is what weir's reader makes of the notes.
+func (s *stream) usage() (openai.Usage, bool) {
+	var events openai.EventStream
+	for _, event := range s.notes().Usage {
+		events.Write([]byte("data: "+event+"\n\n"), false)
+	}
+	return events.Usage()
+}
+
+// cutError is what ends a stream that is not complete.
+func cutError() string { return "\n\ndata: " + string(openai.CutShort().Body()) + "\n\n" }
+
+// byWeir is what weir's own reader says of a stream, and passes on.
+func byWeir(plan string, body []byte) (out string, events *openai.EventStream) {
+	events = &openai.EventStream{Strip: plan == envoy.AnswerStrip}
+	b, _ := events.Write(body, true)
+	out = string(b)
+	if !events.Done() && !events.Finished() && !events.Failed() {
+		out += cutError()
+	}
+	return out, events
+}
+
+// TestScriptReadsAsWeirDoes has every recorded stream read by both, cut at places of
+// all kinds. Bytes, numbers and what is said of the end must be the same.
+func TestScriptReadsAsWeirDoes(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../openai/testdata/wire/*/*.sse")
+	if err != nil || len(files) < 30 {
+		t.Fatalf("%d recorded streams: %v", len(files), err)
+	}
+	for _, file := range files {
+		body, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, plan := range []string{envoy.AnswerPass, envoy.AnswerStrip} {
+			want, events := byWeir(plan, body)
+			usage, known := events.Usage()
+			for _, size := range []int{1, 61, 1000, len(body)} {
+				if size == 1 && len(body) > 3000 {
+					continue // slow
+				}
+				s := runScript(t, plan, pieces(body, size)...)
+				if s.body() != want {
+					t.Errorf("%s, %s, in pieces of %d: the client gets %d bytes, want %d", file, plan, size, len(s.body()), len(want))
+				}
+				if u, ok := s.usage(); ok != known || u != usage {
+					t.Errorf("%s, in pieces of %d: usage %+v %v, want %+v %v", file, size, u, ok, usage, known)
+				}
+				n := s.notes()
+				if len(s.told) != 1 || n.Done != events.Done() || n.Finished != events.Finished() || n.Body != events.Body() || n.Begun.UnixMilli() != 1795556832123 {
+					t.Errorf("%s, in pieces of %d: weir is told %d times, and %+v", file, size, len(s.told), n)
+				}
+				if s.set[envoy.MetadataMetering] != lua.LString("settled") {
+					t.Errorf("%s: metering is %v", file, s.set[envoy.MetadataMetering])
+				}
+			}
+		}
+	}
+}
+
+func pieces(body []byte, size int) (list [][]byte) {
+	for len(body) > 0 {
+		n := min(size, len(body))
+		list, body = append(list, body[:n]), body[n:]
+	}
+	return append(list, nil) // Envoy ends most answers with an empty chunk
+}
+
+// FuzzScript cuts a stream in two or three, anywhere: the client gets the same bytes,
+// and the same is noted. What is well-formed is read as weir reads it.
+func FuzzScript(f *testing.F) {
+	for _, seed := range []string{
+		"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"}}]}\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\ndata: [DONE]\n\n",
+		"data: {\"choices\": [ ], \"usage\" : {\"completion_tokens\":3}}\r\n\r\ndata: [DONE]\r\n\r\n",
+		"data: {\"choices\":[],\"usage\":{\"completion_tokens\":3}}\r\r\ndata: [DONE]\r\r",
+		": comment\n\nevent: x\ndata: {\"error\":{\"message\":\"no\"}}\n\ndata: [DONE]",
+		"\uFEFFdata: [DONE]\n\n\n\n",
+		"data: {\"choices\":[{\"index\":1,\"finish_reason\":\"stop\",\"text\":\"\\\"usage\\\":{\"}],\"usage\":{\"completion_tokens\":4}}\n\n",
+		"\n\n\r\n\r\n\r\rdata: {}\n",
+	} {
+		f.Add([]byte(seed), uint16(3), uint16(20), true)
+		f.Add([]byte(seed), uint16(40), uint16(90), false)
+	}
+	f.Fuzz(func(t *testing.T, body []byte, a, b uint16, strip bool) {
+		plan := envoy.AnswerPass
+		if strip {
+			plan = envoy.AnswerStrip
+		}
+		i := int(a) % (len(body) + 1)
+		j := i + int(b)%(len(body)-i+1)
+		whole := runScript(t, plan, body)
+		cut := runScript(t, plan, body[:i], body[i:j], body[j:])
+		if whole.body() != cut.body() {
+			t.Errorf("cut at %d and %d: %q, whole %q", i, j, cut.body(), whole.body())
+		}
+		if !slices.Equal(cut.told, whole.told) {
+			t.Errorf("cut at %d and %d: weir is told %q, whole %q", i, j, cut.told, whole.told)
+		}
+		if !strip && !strings.HasPrefix(whole.body(), string(body)) {
+			t.Errorf("%q became %q", body, whole.body())
+		}
+	})
+}
+
+// TestScriptLetsLongEventsPass sends events that are too long to read, in pieces: they
+// are not held back for ever, and what comes after them is read again.
+func TestScriptLetsLongEventsPass(t *testing.T) {
+	t.Parallel()
+	long := "data: {\"choices\":[{\"delta\":{\"content\":\"" + strings.Repeat("x", 3<<20) + "\"}}]}\n\n"
+	body := []byte(long + "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\ndata: [DONE]\n\n")
+	want, _ := byWeir(envoy.AnswerStrip, body)
+	for _, size := range []int{1<<16 + 3, 1 << 20} {
+		s := runScript(t, envoy.AnswerStrip, pieces(body, size)...)
+		if s.body() != want {
+			t.Errorf("in pieces of %d: %d bytes, want %d", size, len(s.body()), len(want))
+		}
+		if u, ok := s.usage(); !ok || u.Output != 2 {
+			t.Errorf("in pieces of %d: usage %+v %v", size, u, ok)
+		}
+	}
+}

@@ -1,0 +1,58 @@
+package extproc
+
+import (
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/weir-gateway/weir/envoy"
+	"github.com/weir-gateway/weir/gateway"
+)
+
+// exchangeNote is dynamic metadata that names the exchange, for what else Envoy will
+// say of it, and tells what is to become of it; nil if nothing will be said.
+func exchangeNote(x *gateway.Exchange) *structpb.Struct {
+	native, strip := x.Native()
+	if !native && !x.Attempted() {
+		return nil
+	}
+	note := map[string]*structpb.Value{envoy.MetadataExchange: structpb.NewStringValue(x.ID())}
+	switch {
+	case native && strip:
+		note[envoy.MetadataAnswer] = structpb.NewStringValue(envoy.AnswerStrip)
+	case native:
+		note[envoy.MetadataAnswer] = structpb.NewStringValue(envoy.AnswerPass)
+	}
+	if x.Attempted() {
+		note[envoy.MetadataOrder] = groups(x.Order())
+	}
+	return spaced(note)
+}
+
+// order is dynamic metadata that tells where attempts go; nil if there is nothing to
+// say.
+func order(upstreams []string) *structpb.Struct {
+	if upstreams == nil {
+		return nil
+	}
+	return spaced(map[string]*structpb.Value{envoy.MetadataOrder: groups(upstreams)})
+}
+
+func spaced(note map[string]*structpb.Value) *structpb.Struct {
+	return &structpb.Struct{Fields: map[string]*structpb.Value{
+		envoy.MetadataSpace: structpb.NewStructValue(&structpb.Struct{Fields: note}),
+	}}
+}
+
+// groups is the form that Envoy's PriorityGroupClusterSpecifier reads.
+func groups(upstreams []string) *structpb.Value {
+	list := &structpb.ListValue{Values: make([]*structpb.Value, len(upstreams))}
+	for i, name := range upstreams {
+		list.Values[i] = structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{"name": structpb.NewStringValue(name)}})
+	}
+	return structpb.NewListValue(list)
+}
+
+// readNatively tells whether Envoy reads the answer itself.
+func readNatively(m *corev3.Metadata) bool {
+	return m.GetFilterMetadata()[envoy.AnswerSpace].GetFields()[envoy.MetadataMetering].GetStringValue() == envoy.Native
+}

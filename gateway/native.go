@@ -1,0 +1,230 @@
+package gateway
+
+import (
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/weir-gateway/weir/config"
+	"github.com/weir-gateway/weir/openai"
+)
+
+// departureWait is how long the exchange of a natively metered answer waits for
+// Envoy's word on how it broke off.
+const departureWait = 2 * time.Second
+
+// headWait is how much later than the end of an answer its head may come, by another
+// connection of Envoy's.
+const headWait = 500 * time.Millisecond
+
+// Notes are what Envoy's own reading of an event stream has noted; see answer.lua.
+type Notes struct {
+	Usage    []string  // JSON of events that hold nothing but usage, in their order
+	Begun    time.Time // when the first bytes came
+	Finished bool      // a choice had a finish_reason
+	Done     bool      // "data: [DONE]" came
+	Failed   bool      // an event had an error, or the end came too soon
+	Body     int64     // bytes up to the event that finished it, and with it
+	Bytes    int64     // in all; 0 while it has not ended
+}
+
+// Departure is how a natively metered answer broke off.
+type Departure struct {
+	Notes    Notes
+	Bytes    int64 // of the answer's body, that the client was sent
+	Upstream bool  // it was the upstream that left, not the client
+}
+
+// nativeMeter stands for Envoy, which reads the answer.
+type nativeMeter struct {
+	notes Notes
+}
+
+func (m *nativeMeter) write(p []byte, _ bool) (out []byte, changed bool) { return p, false }
+func (m *nativeMeter) over() bool                                        { return m.notes.Done }
+func (m *nativeMeter) begun() bool                                       { return !m.notes.Begun.IsZero() }
+
+// reading has the numbers read by the reader of all other streams.
+func (m *nativeMeter) reading() reading {
+	var events openai.EventStream
+	for _, event := range m.notes.Usage {
+		events.Write([]byte("data: "+event+"\n\n"), false)
+	}
+	r := reading{over: m.notes.Done, failed: m.notes.Failed, body: m.notes.Body}
+	r.usage, r.known = events.Usage()
+	r.whole = r.known && (r.over || m.notes.Finished)
+	return r
+}
+
+// parting is the end of an exchange that is metered natively. It is settled by what
+// Envoy's reading tells at the answer's end; if it had none, by what the access log
+// tells; and if that says nothing either, by the clock.
+type parting struct {
+	begun     chan struct{} // closed when weir has seen the head of the answer
+	mu        sync.Mutex
+	left      bool       // the stream of ext_proc is over
+	departure *Departure // what the access log told, if it came first
+	timer     *time.Timer
+}
+
+// Native tells whether the answer may be read inside of Envoy, and whether events are
+// to be taken out of it. It may be where weir need not change or end it, and where its
+// size would tell its tokens if it broke off.
+func (x *Exchange) Native() (native, strip bool) { return x.native, x.asked }
+
+func (x *Exchange) mayBeNative() bool {
+	if !x.stream || !x.call.Endpoint.Generates() || x.model.Rewrite || x.watched() {
+		return false
+	}
+	switch x.target.Server.Metering {
+	case config.MeteringNative:
+		return true
+	case config.MeteringAuto:
+		return x.g.sizes.known(x.kind())
+	case config.MeteringStreamed:
+	}
+	return false
+}
+
+// watched tells whether weir has to end a stream that takes too long. The usual
+// patience is Envoy's to keep.
+func (x *Exchange) watched() bool {
+	return x.timeouts.Total > 0 || x.timeouts.Idle > 0 && x.timeouts.Idle != config.DefaultIdleTimeout
+}
+
+func (x *Exchange) kind() kind {
+	server := x.target.Server.Name
+	if x.attempts != nil {
+		if name, _, n := x.attempts.server(); n > 0 {
+			server = name
+		}
+	}
+	return kind{server, x.model.Name, x.call.Endpoint}
+}
+
+// Ended says that a natively metered answer of this process is at its end, and what
+// was noted of it. It returns once the exchange is settled, and tells whether it was
+// found.
+func (g *Gateway) Ended(exchange string, n Notes) bool {
+	x, ok := g.named(exchange)
+	if !ok || !x.native {
+		return false
+	}
+	select {
+	case <-x.parting.begun: // a short answer may be over before its head is here
+	case <-time.After(headWait):
+		return false
+	}
+	x.parting.mu.Lock()
+	defer x.parting.mu.Unlock()
+	x.part(n, func(r *reading) {
+		r.estimate = x.g.sizes.tokens(x.kind(), n.Bytes)
+	}, true)
+	return true
+}
+
+// Departed says how a natively metered answer of this process broke off. An exchange
+// that is settled, or unknown, is left alone.
+func (g *Gateway) Departed(exchange string, d *Departure) {
+	x, ok := g.named(exchange)
+	if !ok || !x.native {
+		return
+	}
+	x.parting.mu.Lock()
+	defer x.parting.mu.Unlock()
+	x.parting.departure = d
+	if x.parting.left {
+		x.depart()
+	}
+}
+
+// leave ends a natively metered exchange once Envoy has told how it broke off, if it
+// did.
+func (x *Exchange) leave() {
+	x.parting.mu.Lock()
+	defer x.parting.mu.Unlock()
+	x.parting.left = true
+	if x.settled.Load() || x.parting.departure != nil || x.g.hurried.Load() {
+		x.depart()
+		return
+	}
+	x.parting.timer = time.AfterFunc(departureWait, func() {
+		x.parting.mu.Lock()
+		defer x.parting.mu.Unlock()
+		x.depart()
+	})
+}
+
+// Hurry has natively metered exchanges that break off from now on settled without
+// Envoy's word: nobody hears it any more.
+func (g *Gateway) Hurry() { g.hurried.Store(true) }
+
+// depart settles what is not settled by what is known. It is called with parting.mu
+// held.
+func (x *Exchange) depart() {
+	defer x.g.live.remove(x)
+	if x.parting.timer != nil {
+		x.parting.timer.Stop()
+	}
+	if x.settled.Load() {
+		return
+	}
+	d := x.parting.departure
+	if d == nil {
+		took := time.Since(x.answered)
+		if !x.g.hurried.Load() {
+			took -= departureWait
+			x.g.log.Warn().Str("request_id", x.call.RequestID).
+				Msg("Envoy did not tell how an answer broke off; its tokens are estimated by the time that it took")
+		}
+		x.part(Notes{}, func(r *reading) { r.estimate = x.g.sizes.tokensIn(x.kind(), took) }, false)
+		return
+	}
+	x.part(d.Notes, func(r *reading) {
+		r.failed = r.failed || d.Upstream && !r.over
+		r.estimate = x.g.sizes.tokens(x.kind(), d.Bytes)
+	}, d.Notes.Bytes > 0)
+}
+
+// part settles a natively metered exchange by notes and what else is known, unless it
+// is settled. It is called with parting.mu held.
+func (x *Exchange) part(n Notes, more func(*reading), last bool) {
+	m, native := x.meter.(*nativeMeter)
+	if !native || x.settled.Load() {
+		return
+	}
+	m.notes = n
+	r := m.reading()
+	more(&r)
+	if !n.Begun.IsZero() {
+		x.ttft = max(n.Begun.Sub(x.call.Start), 0)
+		x.g.metrics.FirstToken(x.model.Name, x.ttft)
+	}
+	x.conclude(r, last)
+}
+
+// ParseNotes reads notes as answer.lua writes them.
+func ParseNotes(text string) (n Notes) {
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		number, _ := strconv.ParseFloat(value, 64)
+		switch name {
+		case "begun":
+			n.Begun = time.UnixMilli(int64(number))
+		case "usage":
+			n.Usage = append(n.Usage, value)
+		case "finished":
+			n.Finished = true
+		case "done":
+			n.Done = true
+		case "failed":
+			n.Failed = true
+		case "body":
+			n.Body = int64(number)
+		case "bytes":
+			n.Bytes = int64(number)
+		}
+	}
+	return n
+}
