@@ -91,7 +91,7 @@ func (b *bench) measure(ctx context.Context) (runs []run, err error) {
 
 // start runs all chains, and uses the limit up that is to refuse.
 func (b *bench) start(ctx context.Context) error {
-	b.chains, b.sent = map[string]*chain{}, map[string]*tally{chainWeir: {}, chainRedis: {}}
+	b.chains, b.sent = map[string]*chain{}, map[string]*tally{chainWeir: {}, chainRedis: {}, chainPiece: {}}
 	for _, name := range chainNames() {
 		b.progress.say("starting " + name)
 		c, err := b.startChain(ctx, name, filepath.Join(b.dir, name), b.simulator.ready)

@@ -26,10 +26,14 @@ const (
 	chainNoop  = "noop"
 	chainWeir  = "weir"
 	chainRedis = "redis" // weir that counts in Redis
+	chainPiece = "piece" // weir that sees each piece of a stream
 )
 
 // chainNames are in the order of the tables.
-func chainNames() []string { return append(compared(), chainRedis) }
+func chainNames() []string { return append(compared(), chainPiece, chainRedis) }
+
+// streaming are the chains that streams are for.
+func streaming() []string { return append(compared(), chainPiece) }
 
 // compared are the chains that most loads are for.
 func compared() []string { return []string{chainPlain, chainNoop, chainWeir} }
@@ -48,11 +52,15 @@ func (b *bench) startChain(ctx context.Context, name, dir, upstream string) (*ch
 	if name == chainRedis {
 		return b.startWeirOnRedis(ctx, dir, upstream)
 	}
-	if err := writeSite(dir, upstream, ""); err != nil {
+	metering := "auto"
+	if name == chainPiece {
+		metering = "streamed"
+	}
+	if err := writeSite(dir, upstream, "", metering); err != nil {
 		return nil, err
 	}
 	switch name {
-	case chainWeir:
+	case chainWeir, chainPiece:
 		return b.startWeir(ctx, dir)
 	case chainNoop:
 		return b.startNoop(ctx, dir)
@@ -169,7 +177,7 @@ func (b *bench) startWeirOn(ctx context.Context, server *redistest.Server, dir, 
 	if err != nil {
 		return nil, fmt.Errorf("redis' process_id: %w", err)
 	}
-	if err := writeSite(dir, upstream, server.TCP()); err != nil {
+	if err := writeSite(dir, upstream, server.TCP(), "auto"); err != nil {
 		return nil, err
 	}
 	c, err := b.startWeir(ctx, dir)

@@ -59,7 +59,7 @@ func TestPlainEnvoy(t *testing.T) {
 	t.Parallel()
 	s, addr := upstream(t)
 	dir := t.TempDir()
-	if err := writeSite(dir, addr, ""); err != nil {
+	if err := writeSite(dir, addr, "", "auto"); err != nil {
 		t.Fatal(err)
 	}
 	c, err := startBench(t).startPlain(t.Context(), dir)
@@ -78,7 +78,7 @@ func TestNoopThroughEnvoy(t *testing.T) {
 	t.Parallel()
 	s, addr := upstream(t)
 	dir := t.TempDir()
-	if err := writeSite(dir, addr, ""); err != nil {
+	if err := writeSite(dir, addr, "", "auto"); err != nil {
 		t.Fatal(err)
 	}
 	cfg, boot, err := generated(dir)
@@ -111,7 +111,7 @@ func TestNoopThroughEnvoy(t *testing.T) {
 func TestStripLeavesTheRouterAlone(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if err := writeSite(dir, "127.0.0.1:1", ""); err != nil {
+	if err := writeSite(dir, "127.0.0.1:1", "", "auto"); err != nil {
 		t.Fatal(err)
 	}
 	_, boot, err := generated(dir)

@@ -130,7 +130,7 @@ func pool(warmup, count int) workload {
 func stream(tokens, atOnce, turns int) workload {
 	return workload{
 		name: streamName(tokens), request: chat(callerKey, tokens), tokens: tokens,
-		conns: atOnce, count: atOnce * turns, status: http.StatusOK, chains: compared(),
+		conns: atOnce, count: atOnce * turns, status: http.StatusOK, chains: streaming(),
 	}
 }
 

@@ -29,7 +29,7 @@ metrics: {listen: 127.0.0.1:0}
 keys: {files: [keys.yaml]}
 ledger: {file: usage.jsonl}
 upstreams:
-  - {name: %[1]s, url: "http://%[2]s/v1", key: sk-bench-upstream}
+  - {name: %[1]s, url: "http://%[2]s/v1", key: sk-bench-upstream, metering: %[6]s}
   - name: pool
     url: "http://%[2]s/v1"
     keys:
@@ -57,9 +57,9 @@ const keysYAML = `keys:
 `
 
 // writeSite makes a folder with the files of a site, which counts in memory or in
-// the Redis at that URL.
-func writeSite(dir, upstream, redis string) error {
-	text := fmt.Appendf(nil, weirYAML, upstreamName, upstream, modelName, dir, pooledName)
+// the Redis at that URL, and meters streams as told.
+func writeSite(dir, upstream, redis, metering string) error {
+	text := fmt.Appendf(nil, weirYAML, upstreamName, upstream, modelName, dir, pooledName, metering)
 	if redis != "" {
 		text = fmt.Appendf(text, "store: {redis: {url: %q}}\n", redis)
 	}
