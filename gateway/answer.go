@@ -92,7 +92,7 @@ func (x *Exchange) goodAnswer(h Head) (p Plan) {
 	case h.Encoding != "" && h.Encoding != "identity":
 		x.meter = &bytesMeter{}
 	case mime == "text/event-stream":
-		x.meter = newStreamMeter(x.asked)
+		x.meter = newStreamMeter(x.asked, x.guess)
 		if h.Native {
 			x.meter, p.Native = &nativeMeter{}, true
 		}

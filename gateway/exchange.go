@@ -16,6 +16,7 @@ import (
 	"github.com/weir-gateway/weir/openai"
 	"github.com/weir-gateway/weir/ratelimit"
 	"github.com/weir-gateway/weir/ratelimit/failover"
+	"github.com/weir-gateway/weir/tokens"
 	"github.com/weir-gateway/weir/upstream"
 )
 
@@ -42,6 +43,7 @@ type Exchange struct {
 	body      []byte
 	sent      int // length of the body as it is sent, in bytes
 	rewritten bool
+	prompt    tokens.Prompt
 	input     int64 // estimate of the prompt, in tokens
 	choices   int64 // that are generated: one a prompt and n
 	reserved  amounts
@@ -132,9 +134,7 @@ func (x *Exchange) admit(ctx context.Context, body []byte) *openai.Error {
 	if err := x.plan(route, limits.attempt); err != nil {
 		return err
 	}
-	var answers int64
-	x.input, answers = estimate(&request, body)
-	x.choices = saturated(answers, request.N)
+	x.choices = saturated(x.estimate(&request, body), request.N)
 	x.reserved = reservation(&request, x.model, x.input, x.choices)
 	if err := x.charge(ctx, limits.exchange); err != nil {
 		return err
@@ -301,6 +301,7 @@ func (x *Exchange) conclude(r reading, last bool) {
 	}
 	actual, source := x.count(r)
 	if outcome == ledger.OK && source == ledger.Exact {
+		x.learn(&r)
 		x.g.lengths.observe(x.key.ID, x.model.Name, actual.output/max(1, x.choices))
 		if x.ttft > 0 {
 			x.g.sizes.observe(x.kind(), actual.output, r.body, time.Since(x.call.Start)-x.ttft)
@@ -316,8 +317,10 @@ func (x *Exchange) count(r reading) (amounts, ledger.Source) {
 	switch {
 	case r.whole:
 		return amounts{input: r.usage.Input, output: r.usage.Output}, ledger.Exact
-	case r.known:
-		return amounts{input: r.usage.Input, output: max(r.usage.Output, r.estimate)}, ledger.Estimated
+	case r.known && r.pieces > 0 && r.usage.Output >= r.pieces: // running totals that keep up with the text
+		return amounts{input: r.usage.Input, output: r.usage.Output}, ledger.Estimated
+	case r.known: // some upstreams send zeros until the end
+		return amounts{input: cmp.Or(r.usage.Input, x.input), output: max(r.usage.Output, r.estimate)}, ledger.Estimated
 	default:
 		return amounts{input: x.input, output: min(r.estimate, x.reserved.output)}, ledger.Estimated
 	}

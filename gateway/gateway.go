@@ -13,6 +13,7 @@ import (
 	"github.com/weir-gateway/weir/openai"
 	"github.com/weir-gateway/weir/ratelimit"
 	"github.com/weir-gateway/weir/telemetry"
+	"github.com/weir-gateway/weir/tokens"
 	"github.com/weir-gateway/weir/upstream"
 )
 
@@ -41,6 +42,7 @@ type Gateway struct {
 	denials  denials
 	lengths  lengths
 	sizes    sizes
+	guesses  tokens.Estimator
 	live     live
 	instance uint64
 	seq      atomic.Uint64

@@ -31,6 +31,7 @@ type reading struct {
 	failed   bool  // the answer says that it failed
 	estimate int64 // tokens of the text that was seen
 	body     int64 // bytes of a stream's events before the last one of them; 0 is unknown
+	pieces   int64 // that this text came in; 0 is unknown
 }
 
 // streamMeter reads a text/event-stream.
@@ -38,12 +39,14 @@ type streamMeter struct {
 	events openai.EventStream
 	text   tokens.Features
 	pieces int64 // of text
+	guess  func(*tokens.Features) int64
 	cut    *openai.Error
 }
 
-// newStreamMeter returns a meter that takes the usage event out if strip is set.
-func newStreamMeter(strip bool) *streamMeter {
-	m := &streamMeter{}
+// newStreamMeter returns a meter that takes the usage event out if strip is set, and
+// estimates by guess.
+func newStreamMeter(strip bool, guess func(*tokens.Features) int64) *streamMeter {
+	m := &streamMeter{guess: guess}
 	m.events.Strip = strip
 	m.events.Text = func(raw []byte) {
 		m.pieces++
@@ -84,7 +87,7 @@ func (m *streamMeter) reading() reading {
 	r := reading{
 		over: m.over(), failed: m.events.Failed() || m.cut != nil, body: m.events.Body(),
 		// A piece of text is a token at least, and no token is less than a byte.
-		estimate: max(m.pieces, m.text.Estimate()),
+		estimate: max(m.pieces, m.guess(&m.text)), pieces: m.pieces,
 	}
 	r.usage, r.known = m.events.Usage()
 	r.whole = r.known && (r.over || m.events.Finished())

@@ -4,7 +4,6 @@ import (
 	"github.com/weir-gateway/weir/config"
 	"github.com/weir-gateway/weir/openai"
 	"github.com/weir-gateway/weir/ratelimit"
-	"github.com/weir-gateway/weir/tokens"
 )
 
 // unknownOutput is what is reserved for an answer whose length nobody bounds.
@@ -29,17 +28,18 @@ func (a amounts) of(u ratelimit.Unit) int64 {
 	return min(n, ratelimit.MaxAmount)
 }
 
-// estimate counts what is known of a prompt. answers is how many prompts there
+// estimate counts what is known of the prompt. answers is how many prompts there
 // are to answer.
-func estimate(r *openai.Request, body []byte) (input, answers int64) {
-	var p tokens.Prompt
+func (x *Exchange) estimate(r *openai.Request, body []byte) (answers int64) {
+	p := &x.prompt
 	inputs, parts, ids := r.PromptText(body, p.Text.Add)
-	p.Parts, p.TokenIDs = parts, ids
+	p.Parts, p.TokenIDs, p.Tools = parts, ids, r.Tools(body)
+	answers = int64(max(1, inputs))
 	if r.Endpoint == openai.ChatCompletions {
-		p.Messages = inputs
-		return p.Estimate(), 1
+		p.Messages, answers = inputs, 1
 	}
-	return p.Estimate(), int64(max(1, inputs))
+	x.input = x.g.guesses.Prompt(x.model.Name, p)
+	return answers
 }
 
 // reservation is the most that an exchange is expected to take: the prompt with

@@ -32,6 +32,7 @@ type Metrics struct {
 	ended    *prometheus.CounterVec
 	moved    *prometheus.CounterVec
 	metered  *prometheus.CounterVec
+	misses   *prometheus.HistogramVec
 }
 
 // NewMetrics returns metrics on a registry of their own, with those of the Go
@@ -59,15 +60,17 @@ func NewMetrics() *Metrics {
 		ended:    counter("weir_upstream_attempts_answered_total", "Attempts that were answered, by what the answer says of the key.", "upstream", "outcome"),
 		metered:  counter("weir_answers_metered_total", "Answers whose tokens are counted, by where that is: native (inside of Envoy) or streamed (by weir).", "metering"),
 		moved:    counter("weir_upstream_key_changes_total", "Changes of the state of upstream keys, by the new state.", "upstream", "state"),
+		misses:   histogram("weir_estimate_error_ratio", "How far estimates of 64 tokens and more were from the upstream's count, relative to it, by kind: prompt or completion. 0.1 is a tenth too many.", aroundZero, "kind"),
 		leases:   counter("weir_leases_lost_total", "Leases of live exchanges that the limit store had lost, and that were put back."),
 	}
-	m.registry.MustRegister(m.requests, m.duration, m.active, m.errors, m.tokens, m.settled, m.refused, m.ttft, m.overhead, m.leases, m.shadowed, m.failed, m.dropped, m.attempts, m.ended, m.moved, m.metered,
+	m.registry.MustRegister(m.requests, m.duration, m.active, m.errors, m.tokens, m.settled, m.refused, m.ttft, m.overhead, m.leases, m.shadowed, m.failed, m.dropped, m.attempts, m.ended, m.moved, m.metered, m.misses,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
 var (
 	secondsLong  = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300}
+	aroundZero   = []float64{-.75, -.5, -.3, -.2, -.1, -.05, -.02, 0, .02, .05, .1, .2, .3, .5, 1, 2}
 	secondsShort = []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .5}
 )
 
@@ -89,6 +92,11 @@ func (m *Metrics) Registerer() prometheus.Registerer { return m.registry }
 // Gauge registers a gauge that is read at each scrape.
 func (m *Metrics) Gauge(name, help string, read func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
+}
+
+// Counter registers a counter that is read at each scrape.
+func (m *Metrics) Counter(name, help string, read func() float64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, read))
 }
 
 // UpstreamGauge is Gauge with the name of an upstream as its label.
@@ -153,6 +161,11 @@ func (m *Metrics) Settled(model, outcome, source string, input, output int64) {
 	m.settled.WithLabelValues(outcome, source).Inc()
 	m.tokens.WithLabelValues(model, "prompt").Add(float64(input))
 	m.tokens.WithLabelValues(model, "completion").Add(float64(output))
+}
+
+// Estimated notes an estimate, in tokens, of what was then counted.
+func (m *Metrics) Estimated(kind string, estimate, count int64) {
+	m.misses.WithLabelValues(kind).Observe(float64(estimate-count) / float64(count))
 }
 
 // LeasesLost counts leases that had to be put back.

@@ -33,6 +33,8 @@ func use(m *Metrics) {
 	m.Answered("chat_completions", 429, "requests", time.Millisecond)
 	m.Refused("key-qps")
 	m.LeasesLost(2)
+	m.Estimated("prompt", 110, 100)
+	m.Counter("weir_ledger_lines_lost_total", "Lines that were lost.", func() float64 { return 3 })
 	m.Gauge("weir_keys", "Client keys in force.", func() float64 { return 7 })
 }
 
@@ -57,6 +59,9 @@ func TestScrape(t *testing.T) {
 		`weir_limit_refusals_total{limit="key-qps"} 1`,
 		`weir_leases_lost_total 2`,
 		`weir_keys 7`,
+		`weir_estimate_error_ratio_bucket{kind="prompt",le="0.05"} 0`,
+		`weir_estimate_error_ratio_bucket{kind="prompt",le="0.2"} 1`,
+		`weir_ledger_lines_lost_total 3`,
 		`go_goroutines`,
 	} {
 		if !strings.Contains(string(body), "\n"+line) {
