@@ -33,7 +33,7 @@ type Config struct {
 	DefaultModel  string // "" is DefaultModel if that is served, NoModel is off
 	Plans         map[string][]Limit
 	Limits        []Limit
-	LedgerFile    string // "" is off
+	Ledger        Ledger
 	Envoy         Envoy
 	Redis         *Redis // nil: limits are counted in memory
 }
@@ -80,6 +80,13 @@ const (
 	MeteringNative                   // inside of Envoy
 	MeteringStreamed                 // by weir, piece by piece
 )
+
+// Ledger is where usage is written down.
+type Ledger struct {
+	File     string // "" is off, "-" the standard output
+	MaxBytes int64  // of the file, before it is put aside; 0 is no limit
+	Keep     int    // files that were put aside; 0 keeps all
+}
 
 // Offer says which models an upstream brings with it.
 type Offer uint8

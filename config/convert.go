@@ -23,7 +23,7 @@ func fromProto(file string, m *configv1.Config) *Config {
 		DefaultModel:  m.GetDefaultModel(),
 		Plans:         map[string][]Limit{},
 		Limits:        Limits(m.GetLimits()),
-		LedgerFile:    within(dir, m.GetLedger().GetFile()),
+		Ledger:        ledger(dir, m.GetLedger()),
 		Envoy: Envoy{
 			Concurrency:     m.GetEnvoy().GetConcurrency(),
 			MaxRequestBytes: or(m.GetEnvoy().GetMaxRequestBytes(), DefaultMaxRequestBytes),
@@ -49,6 +49,14 @@ func fromProto(file string, m *configv1.Config) *Config {
 		c.Plans[name] = Limits(p.GetLimits())
 	}
 	return c
+}
+
+func ledger(dir string, m *configv1.Ledger) Ledger {
+	l := Ledger{File: m.GetFile(), MaxBytes: int64(m.GetMaxBytes()), Keep: int(m.GetKeep())} //nolint:gosec // the schema bounds it
+	if l.File != "-" {
+		l.File = within(dir, l.File)
+	}
+	return l
 }
 
 func upstream(dir string, u *configv1.Upstream) Upstream {

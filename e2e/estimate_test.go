@@ -22,7 +22,7 @@ func TestEstimatesOfBrokenStreams(t *testing.T) {
 		t.Run(fmt.Sprintf("%d tokens an event", per), func(t *testing.T) {
 			t.Parallel()
 			script := func(more string) string { return fmt.Sprintf("per=%d,%s", per, more) }
-			r := start(t, fixture{})
+			r := start(t, fixture{metering: "streamed"})
 			const taught = 12
 			for i := range taught {
 				r.post(chat(`"stream":true`), "X-Simulate", script(fmt.Sprintf("tokens=%d", 90+17*i)))

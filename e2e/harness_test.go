@@ -42,6 +42,7 @@ type fixture struct {
 	model             string // script of the model "m"
 	idle              string // the upstream's idle timeout; "" is the default
 	metering          string // of the upstream; "" is the default
+	ledger            string // more of the ledger's options
 	args              []string
 	killed            bool   // the test ends weir or Envoy by force
 	redis             string // URL of the store; "" counts in memory
@@ -118,7 +119,7 @@ func weirYAML(f fixture, upstream string) string {
 run_dir: %s
 metrics: {listen: 127.0.0.1:0}
 keys: {files: [keys.yaml]}
-ledger: {file: usage.jsonl}
+ledger: {file: usage.jsonl%s}
 upstreams:
   - {name: sim, url: %q, key: %q%s}
   - {name: dead, url: "http://127.0.0.1:1/v1"}
@@ -127,7 +128,7 @@ upstreams:
   - {name: dead, upstreams: [dead]}
 %s%s
 %s
-`, f.runDir, upstream+"/v1", upstreamSecret, timeouts, f.upstreams, f.models, limits, f.extra)
+`, f.runDir, f.ledger, upstream+"/v1", upstreamSecret, timeouts, f.upstreams, f.models, limits, f.extra)
 }
 
 func keysYAML(f fixture) string {

@@ -1,17 +1,19 @@
 // Package ledger writes the usage ledger: one JSON line for each request that
-// reached a decision, refusals included.
+// reached a decision, refusals included; and reads and sums it.
 //
-// Lines are written by one goroutine, off the path of the answers, in batches
-// of a tenth of a second. A caller waits only when [queue] records are
-// unwritten: a ledger that drops lines is no ledger.
+// Lines are written by one goroutine, off the path of the answers, in batches of a
+// tenth of a second, each of whole lines: a process that is killed loses the last
+// batch, and rotation never splits a line. A caller waits only when [queue] records
+// are unwritten: a ledger that drops lines is no ledger. While a disk is full up to
+// [backlog] bytes of lines wait for it; those beyond are lost, and counted.
 package ledger
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -20,86 +22,59 @@ import (
 const (
 	queue      = 8192
 	flushEvery = 100 * time.Millisecond
+	flushSize  = 64 << 10 // bytes that are not made to wait for the tick
+	backlog    = 16 << 20
 )
 
-// Outcome is how an exchange ended.
-type Outcome string
+// Stdout as Options.File is the standard output.
+const Stdout = "-"
 
-// The outcomes.
-const (
-	OK            Outcome = "ok"
-	Refused       Outcome = "refused"        // by weir; no upstream was asked
-	UpstreamError Outcome = "upstream_error" // the upstream failed before its answer began
-	Aborted       Outcome = "aborted"        // the stream ended before the answer did
-	Cut           Outcome = "cut"            // the answer ended before it was complete
-)
-
-// Source tells what the counts of an exchange are worth.
-type Source string
-
-// The sources.
-const (
-	Exact     Source = "exact"     // the upstream's own usage
-	Estimated Source = "estimated" // from the text that was seen
-	Missing   Source = "missing"   // nothing was generated, or nothing is known
-)
-
-// Tokens are counts of one exchange. Cached are part of Input, Reasoning of Output.
-type Tokens struct {
-	Input     int64 `json:"input"`
-	Output    int64 `json:"output"`
-	Cached    int64 `json:"cached"`
-	Reasoning int64 `json:"reasoning"`
-}
-
-// Record is one line.
-type Record struct {
-	Time          time.Time `json:"time"` // of the decision's arrival, UTC
-	RequestID     string    `json:"request_id"`
-	KeyID         string    `json:"key_id"`
-	User          string    `json:"user,omitempty"`
-	Team          string    `json:"team,omitempty"`
-	Plan          string    `json:"plan,omitempty"`
-	Endpoint      string    `json:"endpoint"`
-	Model         string    `json:"model,omitempty"`        // as the client named it
-	ServedModel   string    `json:"served_model,omitempty"` // as the upstream knows it
-	Upstream      string    `json:"upstream,omitempty"`
-	UpstreamKeyID string    `json:"upstream_key_id,omitempty"` // of its pool
-	Attempts      int       `json:"attempts,omitempty"`        // made for it, that failed ones included
-	Stream        bool      `json:"stream"`
-	Status        int       `json:"status"` // HTTP status that the client was sent; 0 if it left before
-	Outcome       Outcome   `json:"outcome"`
-	Tokens        Tokens    `json:"tokens"`
-	Source        Source    `json:"tokens_source"`
-	EstimateInput int64     `json:"estimate_input"` // tokens
-	Reserved      int64     `json:"reserved"`       // tokens, input and output
-	TTFT          float64   `json:"ttft_ms,omitempty"`
-	Duration      float64   `json:"duration_ms"`
-	Overhead      float64   `json:"overhead_ms"`     // spent in weir before the upstream
-	Limit         string    `json:"limit,omitempty"` // the one that refused
+// Options say where the ledger is.
+type Options struct {
+	File     string // or Stdout
+	MaxBytes int64  // of the file, before it is put aside; 0 is no limit
+	Keep     int    // files that were put aside; 0 keeps all
 }
 
 // Ledger writes records. A nil Ledger discards them.
 type Ledger struct {
 	records chan Record
+	reopen  chan struct{}
 	done    chan struct{}
+	lost    atomic.Int64
 	file    io.WriteCloser
 	log     zerolog.Logger
-	failing bool // owned by run
+
+	// Owned by run.
+	lines   []byte // not written yet
+	failing bool
+	since   int64 // lines that were lost since it fails
 }
 
-// Open appends to a file, which is made if need be, readable by its owner.
-func Open(path string, log zerolog.Logger) (*Ledger, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+// Open opens a ledger. Its file is appended to, and made if need be, readable by its
+// owner.
+func Open(o Options, log zerolog.Logger) (*Ledger, error) {
+	if o.File == Stdout {
+		return New(unclosed{os.Stdout}, log), nil
+	}
+	f, err := openFile(o, log)
 	if err != nil {
-		return nil, fmt.Errorf("open ledger: %w", err)
+		return nil, err
 	}
 	return New(f, log), nil
 }
 
-// New writes to w, and closes it at the end.
+// unclosed is a file that is not the ledger's to close.
+type unclosed struct{ io.Writer }
+
+func (unclosed) Close() error { return nil }
+
+// New writes to w, and closes it at the end. What w does not take is given to it
+// again, from where it stopped.
 func New(w io.WriteCloser, log zerolog.Logger) *Ledger {
-	l := &Ledger{records: make(chan Record, queue), done: make(chan struct{}), file: w, log: log}
+	l := &Ledger{
+		records: make(chan Record, queue), reopen: make(chan struct{}, 1), done: make(chan struct{}), file: w, log: log,
+	}
 	go l.run()
 	return l
 }
@@ -111,7 +86,26 @@ func (l *Ledger) Write(r Record) {
 	}
 }
 
-// Close writes what is left and closes the file.
+// Reopen has the file opened again by its name, as after it was moved away.
+func (l *Ledger) Reopen() {
+	if l == nil {
+		return
+	}
+	select {
+	case l.reopen <- struct{}{}:
+	default: // it is about to be
+	}
+}
+
+// Lost is how many lines could not be written.
+func (l *Ledger) Lost() int64 {
+	if l == nil {
+		return 0
+	}
+	return l.lost.Load()
+}
+
+// Close writes what is left and closes the file. It fails if lines were left over.
 func (l *Ledger) Close() error {
 	if l == nil {
 		return nil
@@ -121,60 +115,70 @@ func (l *Ledger) Close() error {
 	if err := l.file.Close(); err != nil {
 		return fmt.Errorf("close ledger: %w", err)
 	}
+	if len(l.lines) > 0 {
+		return fmt.Errorf("close ledger: %d bytes of lines could not be written", len(l.lines))
+	}
 	return nil
 }
 
 // run is the only user of the file until done is closed.
 func (l *Ledger) run() {
 	defer close(l.done)
-	w := bufio.NewWriterSize(l.file, 64<<10)
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case r, ok := <-l.records:
 			if !ok {
-				l.flush(w)
+				l.flush()
 				return
 			}
-			if err := l.line(w, &r); err != nil {
-				l.failed(w, err)
-			}
+			l.add(&r)
 		case <-tick.C:
-			l.flush(w)
+			l.flush()
+		case <-l.reopen:
+			l.flush()
+			if f, ok := l.file.(*file); ok {
+				f.reopen()
+			}
 		}
 	}
 }
 
-func (l *Ledger) line(w io.Writer, r *Record) error {
+// add appends a line to those that wait.
+func (l *Ledger) add(r *Record) {
 	text, err := json.Marshal(r)
 	if err != nil {
-		return fmt.Errorf("encode: %w", err)
+		l.log.Error().Err(err).Str("request_id", r.RequestID).Msg("a line of the usage ledger cannot be encoded")
 	}
-	_, err = w.Write(append(text, '\n'))
-	return err
+	if err != nil || len(l.lines)+len(text) > backlog {
+		l.lost.Add(1)
+		l.since++
+		return
+	}
+	l.lines = append(append(l.lines, text...), '\n')
+	if len(l.lines) >= flushSize && !l.failing {
+		l.flush()
+	}
 }
 
-func (l *Ledger) flush(w *bufio.Writer) {
-	if w.Buffered() == 0 {
+// flush writes the lines that wait. It says once that this fails, and once that it
+// works again.
+func (l *Ledger) flush() {
+	if len(l.lines) == 0 {
 		return
 	}
-	if err := w.Flush(); err != nil {
-		l.failed(w, err)
-		return
-	}
-	if l.failing {
+	n, err := l.file.Write(l.lines)
+	l.lines = l.lines[:copy(l.lines, l.lines[n:])]
+	switch {
+	case err != nil && !l.failing:
+		l.failing, l.since = true, 0
+		l.log.Error().Err(err).Msg("the usage ledger cannot be written: its lines wait in memory")
+	case err == nil && l.failing:
 		l.failing = false
-		l.log.Info().Msg("the usage ledger is being written again")
+		l.log.Info().Int64("lost", l.since).Msg("the usage ledger is being written again")
 	}
-}
-
-// failed says once that lines are being lost, and drops those that w holds: a
-// bufio.Writer keeps its first error for ever.
-func (l *Ledger) failed(w *bufio.Writer, err error) {
-	w.Reset(l.file)
-	if !l.failing {
-		l.failing = true
-		l.log.Error().Err(err).Msg("the usage ledger cannot be written: lines are being lost")
+	if len(l.lines) == 0 && cap(l.lines) > 4*flushSize {
+		l.lines = nil
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -23,7 +24,7 @@ func TestEveryRecordIsALine(t *testing.T) {
 	if err := os.WriteFile(file, []byte("{}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := Open(file, zerolog.Nop())
+	l, err := Open(Options{File: file}, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,39 +62,45 @@ func TestEveryRecordIsALine(t *testing.T) {
 	}
 }
 
-// fullDisk fails until it is freed.
+// fullDisk has room for so many bytes.
 type fullDisk struct {
 	mu   sync.Mutex
-	free bool
+	room int
 	buf  bytes.Buffer
 }
 
 func (d *fullDisk) Write(p []byte) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.free {
-		return 0, errors.New("no space left on device")
+	n := min(d.room, len(p))
+	d.room -= n
+	d.buf.Write(p[:n])
+	if n < len(p) {
+		return n, errors.New("no space left on device")
 	}
-	return d.buf.Write(p)
+	return n, nil
 }
 
 func (d *fullDisk) Close() error { return nil }
 
-func (d *fullDisk) setFree() {
+func (d *fullDisk) free(room int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.free = true
+	d.room = room
 }
 
-func TestAFullDiskIsSaidOnceAndSurvived(t *testing.T) {
-	disk, logged := &fullDisk{}, &lines{}
+// The disk is full in the middle of a line, and again in the middle of the next.
+func TestAFullDiskIsSaidOnceAndLosesNothing(t *testing.T) {
+	disk, logged := &fullDisk{room: 100}, &lines{}
 	l := New(disk, zerolog.New(logged))
-	l.Write(Record{RequestID: "lost"})
+	l.Write(Record{RequestID: "torn"})
 	logged.wait(t, 1)
-	l.Write(Record{RequestID: "lost too"})
+	l.Write(Record{RequestID: "waits"})
 	time.Sleep(3 * flushEvery)
-	disk.setFree()
-	l.Write(Record{RequestID: "kept"})
+	disk.free(400)
+	time.Sleep(3 * flushEvery)
+	disk.free(1 << 20)
+	l.Write(Record{RequestID: "last"})
 	logged.wait(t, 2)
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -101,8 +108,39 @@ func TestAFullDiskIsSaidOnceAndSurvived(t *testing.T) {
 	if n := logged.len(); n != 2 {
 		t.Errorf("%d log lines, want one when it failed and one when it worked again", n)
 	}
-	if !bytes.Contains(disk.buf.Bytes(), []byte(`"kept"`)) {
-		t.Errorf("the line after the disk had room is missing: %q", disk.buf.String())
+	var got []string
+	for line := range bytes.Lines(disk.buf.Bytes()) {
+		var r Record
+		if err := json.Unmarshal(line, &r); err != nil {
+			t.Errorf("line %q: %v", line, err)
+		}
+		got = append(got, r.RequestID)
+	}
+	if diff := cmp.Diff([]string{"torn", "waits", "last"}, got); diff != "" {
+		t.Errorf("lines (-want +got):\n%s", diff)
+	}
+}
+
+// What waits for a disk is bounded: then lines are lost, and counted. The callers
+// never wait for it.
+func TestADiskThatStaysFull(t *testing.T) {
+	disk, logged := &fullDisk{}, &lines{}
+	l := New(disk, zerolog.New(logged))
+	long := strings.Repeat("x", 64<<10)
+	const n = 2 * backlog / (64 << 10)
+	for range n {
+		l.Write(Record{RequestID: long})
+	}
+	for deadline := time.Now().Add(10 * time.Second); l.Lost() < n/2; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d lines are lost of %d", l.Lost(), n)
+		}
+	}
+	if err := l.Close(); err == nil || !strings.Contains(err.Error(), "could not be written") {
+		t.Errorf("error %v at the end", err)
+	}
+	if n := logged.len(); n != 1 {
+		t.Errorf("%d log lines, want 1", n)
 	}
 }
 

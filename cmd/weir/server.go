@@ -73,8 +73,8 @@ func newServer(cfg *config.Config, keys *keyring.Keyring, sockets envoy.Sockets,
 	if s.upstreams, err = openUpstreams(cfg, s.store.share, metrics, log); err != nil {
 		return nil, err
 	}
-	if cfg.LedgerFile != "" {
-		if s.ledger, err = ledger.Open(cfg.LedgerFile, log); err != nil {
+	if l := cfg.Ledger; l.File != "" {
+		if s.ledger, err = ledger.Open(ledger.Options{File: l.File, MaxBytes: l.MaxBytes, Keep: l.Keep}, log); err != nil {
 			return nil, err
 		}
 	}
@@ -117,6 +117,7 @@ func registerGauges(m *telemetry.Metrics, s *server) {
 		}
 		return 0
 	})
+	m.Counter("weir_ledger_lines_lost_total", "Lines of the usage ledger that could not be written.", func() float64 { return float64(s.ledger.Lost()) })
 	m.Gauge("weir_exchanges_live", "Exchanges that have not ended.", func() float64 { return float64(s.gateway.Live()) })
 }
 
@@ -239,7 +240,7 @@ func shutDown(h *http.Server) error {
 	return h.Close()
 }
 
-// reloadOnHangup reads the key files again on SIGHUP.
+// reloadOnHangup reads the key files again on SIGHUP, and opens the ledger again.
 func (s *server) reloadOnHangup(ctx context.Context) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -249,6 +250,7 @@ func (s *server) reloadOnHangup(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-hangup:
+			s.ledger.Reopen()
 			s.keys.ReloadLogged()
 			_ = s.upstreams.Reload() // which logs
 		}

@@ -1340,8 +1340,13 @@ func (x *Limit) GetWhen() *When {
 // Ledger is the usage ledger.
 type Ledger struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// File to append to.
-	File          string `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	// File to append to, or - for the standard output.
+	File string `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	// When the file would grow beyond so many bytes it is put aside, as
+	// usage-20261124T120000.000000Z.jsonl, and another is begun. 0: never.
+	MaxBytes uint64 `protobuf:"varint,2,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// How many files that were put aside are kept; the oldest are removed. 0: all.
+	Keep          uint32 `protobuf:"varint,3,opt,name=keep,proto3" json:"keep,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1381,6 +1386,20 @@ func (x *Ledger) GetFile() string {
 		return x.File
 	}
 	return ""
+}
+
+func (x *Ledger) GetMaxBytes() uint64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *Ledger) GetKeep() uint32 {
+	if x != nil {
+		return x.Keep
+	}
+	return 0
 }
 
 // Envoy says how Envoy runs.
@@ -1760,9 +1779,11 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x14limit.calendar_burst\x12.burst goes with a sliding window, in s, m or h\x1a\xa1\x01this.burst == 0 || ![this.requests, this.tokens, this.input_tokens, this.output_tokens].exists(r, r.endsWith('day') || r.endsWith('week') || r.endsWith('month'))\x1a\xfa\x01\n" +
 	"\x0elimit.timezone\x12Atimezone goes with a calendar window, such as tokens: 1000000/day\x1a\xa4\x01this.timezone == '' || [this.requests, this.tokens, this.input_tokens, this.output_tokens].exists(r, r.endsWith('day') || r.endsWith('week') || r.endsWith('month'))\x1a\x7f\n" +
 	"\rlimit.reserve\x12)reserve goes with tokens or output_tokens\x1aCthis.reserve == '' || this.tokens != '' || this.output_tokens != ''\x1a\x89\x02\n" +
-	"\x0flimit.precision\x122precision goes with a sliding window, in s, m or h\x1a\xc1\x01this.precision == '' || (this.concurrency == 0 && ![this.requests, this.tokens, this.input_tokens, this.output_tokens].exists(r, r.endsWith('day') || r.endsWith('week') || r.endsWith('month')))\"%\n" +
+	"\x0flimit.precision\x122precision goes with a sliding window, in s, m or h\x1a\xc1\x01this.precision == '' || (this.concurrency == 0 && ![this.requests, this.tokens, this.input_tokens, this.output_tokens].exists(r, r.endsWith('day') || r.endsWith('week') || r.endsWith('month')))\"o\n" +
 	"\x06Ledger\x12\x1b\n" +
-	"\x04file\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x04file\"l\n" +
+	"\x04file\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x04file\x12)\n" +
+	"\tmax_bytes\x18\x02 \x01(\x04B\f\xbaH\t2\a\x18\x80\xa0\x94\xa5\x8d\x1dR\bmaxBytes\x12\x1d\n" +
+	"\x04keep\x18\x03 \x01(\rB\t\xbaH\x06*\x04\x18\xa0\x8d\x06R\x04keep\"l\n" +
 	"\x05Envoy\x12*\n" +
 	"\vconcurrency\x18\x01 \x01(\rB\b\xbaH\x05*\x03\x18\x80\bR\vconcurrency\x127\n" +
 	"\x11max_request_bytes\x18\x02 \x01(\rB\v\xbaH\b*\x06\x18\x80\x80\x80\x80\x01R\x0fmaxRequestBytes\"2\n" +
