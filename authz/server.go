@@ -38,14 +38,15 @@ func New(keys *keyring.Keyring, denied Denied, metrics *telemetry.Metrics) *Serv
 
 // Check tells who calls, or refuses. It never fails.
 func (s *Server) Check(_ context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	start, path := time.Now(), pathOf(req.GetAttributes())
+	start, path, id := time.Now(), pathOf(req.GetAttributes()), requestID(req.GetAttributes())
+	ep := openai.EndpointOf(path)
 	key, err := s.caller(req.GetAttributes(), start)
 	if err != nil {
 		s.metrics.Answered(endpointName(path), err.Status, err.Type, time.Since(start))
-		return denied(err), nil
+		return denied(err.For(ep, id)), nil
 	}
-	if err := s.denied(key, openai.EndpointOf(path), requestID(req.GetAttributes()), start); err != nil {
-		return denied(err), nil
+	if err := s.denied(key, ep, id, start); err != nil {
+		return denied(err.For(ep, id)), nil
 	}
 	return admitted(key.ID), nil
 }
@@ -79,7 +80,7 @@ func encoded(headers []*corev3.HeaderValue) *openai.Error {
 		if v := string(h.GetRawValue()); v != "" && !strings.EqualFold(v, "identity") {
 			return &openai.Error{
 				Status: http.StatusUnsupportedMediaType, Type: openai.TypeInvalidRequest,
-				Message: "Compressed request bodies are not supported. Send the JSON as it is, without Content-Encoding.",
+				Message: "Compressed request bodies are not supported. Send the body as it is, without Content-Encoding.",
 			}
 		}
 	}

@@ -75,7 +75,7 @@ func TestBadInput(t *testing.T) {
 		{name: "PUT", method: http.MethodPut, body: chat(), status: 405},
 		{name: "DELETE", method: http.MethodDelete, status: 405},
 		{name: "POST to the models", path: "/v1/models", body: "{}", status: 405},
-		{name: "another path", path: "/v1/embeddings", body: chat(), status: 404, code: "unknown_url"},
+		{name: "another path", path: "/v1/images/generations", body: chat(), status: 404, code: "unknown_url"},
 		{name: "vLLM's own paths", path: "/v1/load_lora_adapter", body: chat(), status: 404, code: "unknown_url"},
 		{name: "the metrics", method: http.MethodGet, path: "/metrics", status: 404, code: "unknown_url"},
 		{name: "a trailing slash", path: chatPath + "/", body: chat(), status: 404, code: "unknown_url"},

@@ -21,43 +21,66 @@ const DetailWeir = "weir"
 // localReplies puts what Envoy answers itself into the error envelope. The
 // first filter that matches counts; filters are CEL expressions over Envoy's
 // attributes.
+//
+// Where the path is one of Anthropic's dialect, so is the answer.
 func localReplies() *hcmv3.LocalReplyConfig {
-	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{
+	mappers := []*hcmv3.ResponseMapper{
 		// Ours already; left as it is.
 		{Filter: when(`response.code < 400 || response.code_details in ["ext_authz_denied", "direct_response"] || response.code_details.startsWith("` + DetailWeir + `")`)},
-		mapped(`response.code == 413`, &openai.Error{
-			Status: http.StatusRequestEntityTooLarge, Type: openai.TypeInvalidRequest, Code: openai.CodeTooLarge,
-			Message: "The request's body is larger than this gateway takes. Send less, or raise envoy.max_request_bytes.",
-		}),
-		mapped(`response.code_details.startsWith("ext_authz") || response.code_details.startsWith("ext_proc")`, &openai.Error{
-			Status: http.StatusServiceUnavailable, Type: openai.TypeUnavailable, Code: openai.CodeOverloaded, RetryAfter: time.Second,
-			Message: "The gateway cannot decide about requests at the moment. Try again shortly.",
-		}),
-		mapped(`response.code == 504`, &openai.Error{
-			Status: http.StatusGatewayTimeout, Type: openai.TypeServer, Code: openai.CodeUpstreamTimeout,
-			Message: "The upstream server did not answer in time.",
-		}),
-		mapped(`response.code_details.startsWith("upstream_reset_before_response_started{connection_termination") || response.code_details.startsWith("upstream_reset_before_response_started{remote_reset") || response.code_details.contains("protocol_error")`, &openai.Error{
-			Status: http.StatusBadGateway, Type: openai.TypeServer, Code: openai.CodeUpstreamError,
-			Message: "The upstream server broke the connection off before it answered.",
-		}),
-		mapped(`response.code >= 500`, &openai.Error{
-			Status: http.StatusServiceUnavailable, Type: openai.TypeUnavailable, Code: openai.CodeNoUpstream, RetryAfter: time.Second,
-			Message: "No upstream server can be reached at the moment. Try again shortly.",
-		}),
-		mapped(`response.code == 408`, &openai.Error{
-			Status: http.StatusRequestTimeout, Type: openai.TypeInvalidRequest,
-			Message: "The request did not arrive in time.",
-		}),
-		mapped(`response.code == 431`, &openai.Error{
-			Status: http.StatusRequestHeaderFieldsTooLarge, Type: openai.TypeInvalidRequest,
-			Message: "The request's headers are larger than this gateway takes.",
-		}),
-		mapped(`true`, &openai.Error{
-			Status: http.StatusBadRequest, Type: openai.TypeInvalidRequest,
-			Message: "The request is not valid HTTP, or has a header or a path that this gateway does not take.",
-		}),
-	}}
+	}
+	for _, l := range localErrors {
+		dialect := l.error
+		mappers = append(mappers,
+			mapped(anthropicPath+" && ("+l.when+")", dialect.For(openai.Messages, requestID)),
+			mapped(l.when, &l.error))
+	}
+	return &hcmv3.LocalReplyConfig{Mappers: mappers}
+}
+
+// anthropicPath holds for requests whose clients speak Anthropic's dialect. Where
+// there is no request, it does not.
+var anthropicPath = `request.url_path.startsWith("` + openai.Messages.Path() + `")`
+
+// requestID is the id of the request, which Envoy puts in.
+const requestID = "%REQ(x-request-id)%"
+
+// localErrors are the answers, in the order in which they are tried.
+var localErrors = []struct {
+	when  string
+	error openai.Error
+}{
+	{`response.code == 413`, openai.Error{
+		Status: http.StatusRequestEntityTooLarge, Type: openai.TypeInvalidRequest, Code: openai.CodeTooLarge,
+		Message: "The request's body is larger than this gateway takes. Send less, or raise envoy.max_request_bytes.",
+	}},
+	{`response.code_details.startsWith("ext_authz") || response.code_details.startsWith("ext_proc")`, openai.Error{
+		Status: http.StatusServiceUnavailable, Type: openai.TypeUnavailable, Code: openai.CodeOverloaded, RetryAfter: time.Second,
+		Message: "The gateway cannot decide about requests at the moment. Try again shortly.",
+	}},
+	{`response.code == 504`, openai.Error{
+		Status: http.StatusGatewayTimeout, Type: openai.TypeServer, Code: openai.CodeUpstreamTimeout,
+		Message: "The upstream server did not answer in time.",
+	}},
+	{`response.code_details.startsWith("upstream_reset_before_response_started{connection_termination") || response.code_details.startsWith("upstream_reset_before_response_started{remote_reset") || response.code_details.contains("protocol_error")`, openai.Error{
+		Status: http.StatusBadGateway, Type: openai.TypeServer, Code: openai.CodeUpstreamError,
+		Message: "The upstream server broke the connection off before it answered.",
+	}},
+	{`response.code >= 500`, openai.Error{
+		Status: http.StatusServiceUnavailable, Type: openai.TypeUnavailable, Code: openai.CodeNoUpstream, RetryAfter: time.Second,
+		Message: "No upstream server can be reached at the moment. Try again shortly.",
+	}},
+	{`response.code == 408`, openai.Error{
+		Status: http.StatusRequestTimeout, Type: openai.TypeInvalidRequest,
+		Message: "The request did not arrive in time.",
+	}},
+	{`response.code == 431`, openai.Error{
+		Status: http.StatusRequestHeaderFieldsTooLarge, Type: openai.TypeInvalidRequest,
+		Message: "The request's headers are larger than this gateway takes.",
+	}},
+	{`true`, openai.Error{
+		Status: http.StatusBadRequest, Type: openai.TypeInvalidRequest,
+		Message: "The request is not valid HTTP, or has a header or a path that this gateway does not take.",
+	}},
 }
 
 // mapped replaces an answer of Envoy's. Its header x-weir-error-source tells
@@ -70,7 +93,7 @@ func mapped(expression string, e *openai.Error) *hcmv3.ResponseMapper {
 		BodyFormatOverride: &corev3.SubstitutionFormatString{
 			ContentType: "application/json",
 			Format: &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: &corev3.DataSource{
-				Specifier: &corev3.DataSource_InlineString{InlineString: strings.ReplaceAll(string(e.Body()), "%", "%%")},
+				Specifier: &corev3.DataSource_InlineString{InlineString: formatOf(e)},
 			}},
 		},
 	}
@@ -80,6 +103,13 @@ func mapped(expression string, e *openai.Error) *hcmv3.ResponseMapper {
 		}
 	}
 	return m
+}
+
+// formatOf is the body of an error as Envoy's format has it: all is text but the id
+// of the request.
+func formatOf(e *openai.Error) string {
+	text := strings.ReplaceAll(string(e.Body()), "%", "%%")
+	return strings.ReplaceAll(text, strings.ReplaceAll(requestID, "%", "%%"), requestID)
 }
 
 func when(expression string) *accesslogv3.AccessLogFilter {

@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -14,9 +15,6 @@ import (
 	"github.com/weir-gateway/weir/config"
 	"github.com/weir-gateway/weir/openai"
 )
-
-// generation lists the paths that are sent to upstreams.
-var generation = []string{openai.ChatCompletions.Path(), openai.Completions.Path()}
 
 func routes(cfg *config.Config) *routev3.RouteConfiguration {
 	host := &routev3.VirtualHost{
@@ -34,18 +32,16 @@ func routes(cfg *config.Config) *routev3.RouteConfiguration {
 	if attempted != nil {
 		host.Routes = append(host.Routes, admittedAttempts(attempted))
 	}
-	for _, path := range generation {
-		host.Routes = append(host.Routes, entry(path), notAllowed(exactPath(path), http.MethodPost))
+	for _, ep := range openai.Endpoints() {
+		host.Routes = append(host.Routes, entry(ep.Path()), notAllowed(ep, exactPath(ep.Path()), http.MethodPost))
 	}
 	for _, path := range []*routev3.RouteMatch{exactPath("/v1/models"), prefixPath("/v1/models/")} {
-		host.Routes = append(host.Routes, own(path, filterAuthz), notAllowed(path, http.MethodGet))
+		host.Routes = append(host.Routes, own(path, filterAuthz), notAllowed(openai.Unknown, path, http.MethodGet))
 	}
 	host.Routes = append(host.Routes,
-		own(exactPath("/health")), notAllowed(exactPath("/health"), http.MethodGet),
-		refused(prefixPath("/"), &openai.Error{
-			Status: http.StatusNotFound, Type: openai.TypeInvalidRequest, Code: openai.CodeUnknownURL,
-			Message: "Unknown request URL. This gateway serves POST /v1/chat/completions, POST /v1/completions, GET /v1/models, GET /v1/models/{id} and GET /health; check the method and the base URL, which ends in /v1.",
-		}))
+		own(exactPath("/health")), notAllowed(openai.Unknown, exactPath("/health"), http.MethodGet),
+		refused(prefixPath(openai.Messages.Path()+"/"), unknownURL().For(openai.Messages, "")),
+		refused(prefixPath("/"), unknownURL()))
 	return &routev3.RouteConfiguration{Name: "public", VirtualHosts: []*routev3.VirtualHost{host}}
 }
 
@@ -180,11 +176,24 @@ func own(match *routev3.RouteMatch, filters ...string) *routev3.Route {
 	}
 }
 
-func notAllowed(match *routev3.RouteMatch, allow string) *routev3.Route {
-	return refused(match, &openai.Error{
+// unknownURL answers what is not served.
+func unknownURL() *openai.Error {
+	var list strings.Builder
+	for _, ep := range openai.Endpoints() {
+		list.WriteString("POST " + ep.Path() + ", ")
+	}
+	return &openai.Error{
+		Status: http.StatusNotFound, Type: openai.TypeInvalidRequest, Code: openai.CodeUnknownURL,
+		Message: "Unknown request URL. This gateway serves " + list.String() + "GET /v1/models, GET /v1/models/{id} and GET /health; check the method and the base URL, which ends in /v1 for OpenAI's SDKs and without it for Anthropic's.",
+	}
+}
+
+func notAllowed(ep openai.Endpoint, match *routev3.RouteMatch, allow string) *routev3.Route {
+	e := &openai.Error{
 		Status: http.StatusMethodNotAllowed, Type: openai.TypeInvalidRequest, Allow: allow,
 		Message: "This URL does not take that method: use " + allow + ".",
-	})
+	}
+	return refused(match, e.For(ep, ""))
 }
 
 // refused answers without asking weir.

@@ -67,6 +67,8 @@ func (s *stream) requestHeaders(m *extprocv3.HttpHeaders) *extprocv3.ProcessingR
 			s.call.Endpoint = openai.EndpointOf(path)
 		case "x-request-id":
 			s.call.RequestID = value(h)
+		case "content-type":
+			s.call.ContentType = value(h)
 		case envoy.HeaderKey:
 			s.call.KeyID = value(h)
 		}

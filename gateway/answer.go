@@ -53,7 +53,8 @@ func (x *Exchange) Answer(h Head) Plan {
 	if p.Native {
 		close(x.parting.begun)
 	}
-	p.Set = append(p.Set, x.headers...)
+	p.Set = append(append(p.Set, x.headers...), x.dialectHeaders()...)
+	p.Instead = x.inDialect(p.Instead)
 	if h.Last && p.Observe {
 		x.Write(nil, true)
 	}
@@ -92,7 +93,7 @@ func (x *Exchange) goodAnswer(h Head) (p Plan) {
 	case h.Encoding != "" && h.Encoding != "identity":
 		x.meter = &bytesMeter{}
 	case mime == "text/event-stream":
-		x.meter = newStreamMeter(x.asked, x.guess)
+		x.meter = newStreamMeter(x.call.Endpoint, x.asked, x.guess)
 		if h.Native {
 			x.meter, p.Native = &nativeMeter{}, true
 		}
@@ -100,7 +101,7 @@ func (x *Exchange) goodAnswer(h Head) (p Plan) {
 		p.Watch = x.watched()
 		p.Set = []openai.Header{{Name: "cache-control", Value: "no-cache"}, {Name: "x-accel-buffering", Value: "no"}}
 	case mime == "application/json":
-		x.meter = &plainMeter{}
+		x.meter = newPlainMeter(x.call.Endpoint)
 	default:
 		x.meter = &bytesMeter{}
 	}
@@ -118,7 +119,7 @@ func (x *Exchange) rename(mime string) bool {
 	if _, opaque := x.meter.(*bytesMeter); opaque || !x.model.Rewrite {
 		return false
 	}
-	x.renamer = openai.NewRenamer(x.asking, mime == "text/event-stream")
+	x.renamer = openai.NewRenamer(x.call.Endpoint, x.asking, mime == "text/event-stream")
 	return true
 }
 
@@ -155,7 +156,7 @@ func (x *Exchange) badAnswer(h Head) Plan {
 		return Plan{Instead: e}
 	}
 	x.status = status
-	m := &errorMeter{endpoint: x.call.Endpoint, status: status, opaque: h.Encoding != "" && h.Encoding != "identity"}
+	m := &errorMeter{x: x, status: status, opaque: h.Encoding != "" && h.Encoding != "identity"}
 	x.meter = m
 	p := Plan{
 		Status: status, Observe: true,
@@ -166,9 +167,9 @@ func (x *Exchange) badAnswer(h Head) Plan {
 		p.Set = append(p.Set, openai.Header{Name: "x-should-retry", Value: "false"})
 	}
 	if h.Last { // an error without a body gets one
-		x.errorType = upstreamError(status, x.call.Endpoint, nil).Type
-		x.failed()
 		e := upstreamError(status, x.call.Endpoint, nil)
+		x.errorType = e.Type
+		x.failed()
 		e.RetryAfter = retryAfter(h.RetryAfter)
 		return Plan{Instead: e}
 	}

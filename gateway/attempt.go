@@ -38,7 +38,7 @@ func (g *Gateway) Attempt(ctx context.Context, exchange, upstream string, number
 	}
 	a, err := x.attempts.begin(ctx, upstream, number)
 	if err != nil {
-		return nil, err
+		return nil, x.inDialect(err)
 	}
 	if a.pause > 0 {
 		select {
@@ -116,9 +116,9 @@ func (at *Attempt) Length() (n int, changes bool) {
 
 // Rewrite names the model in a request's body as the upstream does.
 func (at *Attempt) Rewrite(body []byte) ([]byte, *openai.Error) {
-	request, err := openai.ParseRequest(at.of.x.call.Endpoint, body)
+	request, err := at.of.x.call.parse(body)
 	if err != nil {
-		return nil, err
+		return nil, at.of.x.inDialect(err)
 	}
 	model, _ := at.Renamed()
 	return request.Apply(body, openai.Edit{Model: model}), nil

@@ -58,6 +58,7 @@ type Exchange struct {
 	meter     meter
 	renamer   *openai.Renamer // nil: the answer stays as it is
 	ttft      time.Duration
+	seconds   float64 // of audio
 	errorType string
 	parting   parting
 
@@ -118,7 +119,7 @@ func (x *Exchange) admit(ctx context.Context, body []byte) *openai.Error {
 		return keyGone()
 	}
 	x.key = key
-	request, err := openai.ParseRequest(x.call.Endpoint, body)
+	request, err := x.call.parse(body)
 	if err != nil {
 		return err
 	}
@@ -131,6 +132,7 @@ func (x *Exchange) admit(ctx context.Context, body []byte) *openai.Error {
 	if cause != nil {
 		return internal(cause)
 	}
+	limits = x.call.countedBy(limits)
 	if err := x.plan(route, limits.attempt); err != nil {
 		return err
 	}
@@ -139,7 +141,7 @@ func (x *Exchange) admit(ctx context.Context, body []byte) *openai.Error {
 	if err := x.charge(ctx, limits.exchange); err != nil {
 		return err
 	}
-	x.asked = request.Stream && !request.IncludeUsage && !x.target.Server.NeverAsk
+	x.asked = request.AsksForUsage() && !x.target.Server.NeverAsk
 	if x.native = x.mayBeNative(); x.native {
 		x.parting.begun = make(chan struct{})
 	}
@@ -256,7 +258,7 @@ func (x *Exchange) Expire(after time.Duration) []byte {
 		return nil
 	}
 	out := m.interrupt(&openai.Error{
-		Type: openai.TypeServer, Code: openai.CodeUpstreamTimeout,
+		Status: http.StatusGatewayTimeout, Type: openai.TypeServer, Code: openai.CodeUpstreamTimeout,
 		Message: "The upstream server did not go on with its answer in time: it was given " + after.String() + ".",
 	})
 	x.conclude(m.reading(), false)
@@ -300,8 +302,11 @@ func (x *Exchange) conclude(r reading, last bool) {
 		outcome = ledger.Cut
 	}
 	actual, source := x.count(r)
+	x.seconds = r.usage.Seconds
 	if outcome == ledger.OK && source == ledger.Exact {
 		x.learn(&r)
+	}
+	if outcome == ledger.OK && source == ledger.Exact && x.call.Endpoint.HasOutput() {
 		x.g.lengths.observe(x.key.ID, x.model.Name, actual.output/max(1, x.choices))
 		if x.ttft > 0 {
 			x.g.sizes.observe(x.kind(), actual.output, r.body, time.Since(x.call.Start)-x.ttft)
@@ -315,6 +320,8 @@ func (x *Exchange) conclude(r reading, last bool) {
 // prompt.
 func (x *Exchange) count(r reading) (amounts, ledger.Source) {
 	switch {
+	case !x.call.countable(r):
+		return amounts{}, ledger.Missing
 	case r.whole:
 		return amounts{input: r.usage.Input, output: r.usage.Output}, ledger.Exact
 	case r.known && r.pieces > 0 && r.usage.Output >= r.pieces: // running totals that keep up with the text

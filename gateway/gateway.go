@@ -67,11 +67,12 @@ func New(opts Options) (*Gateway, error) {
 
 // Call is a request as it arrived.
 type Call struct {
-	RequestID string
-	KeyID     string // of the caller, whom the edge has authenticated
-	Endpoint  openai.Endpoint
-	Body      []byte    // not kept beyond Admit
-	Start     time.Time // when the request's headers arrived
+	RequestID   string
+	KeyID       string // of the caller, whom the edge has authenticated
+	Endpoint    openai.Endpoint
+	ContentType string    // which has the boundary of a form
+	Body        []byte    // not kept beyond Admit
+	Start       time.Time // when the request's headers arrived
 }
 
 // Admit decides about a call. What it returns is either an exchange, which must
@@ -82,7 +83,7 @@ func (g *Gateway) Admit(ctx context.Context, call Call) (*Exchange, *openai.Erro
 	x := &Exchange{g: g, call: call}
 	if err := x.admit(ctx, body); err != nil {
 		x.refuse(err)
-		return nil, err
+		return nil, x.inDialect(err)
 	}
 	g.live.add(x)
 	x.overhead = time.Since(call.Start)

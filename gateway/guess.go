@@ -18,12 +18,13 @@ func (x *Exchange) learn(r *reading) {
 	if x.served() != x.model.Name {
 		return // another model, which was fallen back to
 	}
-	if n := r.usage.Input; n >= leastTold && x.prompt.Parts == 0 {
+	prompt, answer := x.call.teaches()
+	if n := r.usage.Input; prompt && n >= leastTold && x.prompt.Parts == 0 {
 		x.g.metrics.Estimated("prompt", x.input, n)
 		x.g.guesses.LearnPrompt(x.model.Name, &x.prompt, n)
 	}
 	m, read := x.meter.(*streamMeter)
-	if n := r.usage.Output; read && n >= leastTold && x.choices == 1 && r.usage.Reasoning == 0 && m.events.Oversize() == 0 {
+	if n := r.usage.Output; read && answer && n >= leastTold && x.choices == 1 && r.usage.Reasoning == 0 && m.events.Oversize() == 0 {
 		x.g.metrics.Estimated("completion", r.estimate, n)
 		x.g.guesses.LearnCompletion(x.model.Name, &m.text, n)
 	}

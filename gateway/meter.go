@@ -45,9 +45,9 @@ type streamMeter struct {
 
 // newStreamMeter returns a meter that takes the usage event out if strip is set, and
 // estimates by guess.
-func newStreamMeter(strip bool, guess func(*tokens.Features) int64) *streamMeter {
+func newStreamMeter(ep openai.Endpoint, strip bool, guess func(*tokens.Features) int64) *streamMeter {
 	m := &streamMeter{guess: guess}
-	m.events.Strip = strip
+	m.events.Endpoint, m.events.Strip = ep, strip
 	m.events.Text = func(raw []byte) {
 		m.pieces++
 		m.text.Add(raw)
@@ -75,9 +75,8 @@ func (m *streamMeter) fail(out []byte, e *openai.Error) []byte {
 	m.cut = e
 	event := make([]byte, 0, len(out)+512)
 	event = append(event, out...)
-	event = append(event, "\n\ndata: "...) // what came before may be half an event
-	event = append(event, e.Body()...)
-	return append(event, "\n\n"...)
+	event = append(event, "\n\n"...) // what came before may be half an event
+	return append(event, e.Event(m.events.Endpoint)...)
 }
 
 func (m *streamMeter) over() bool  { return m.events.Done() }
@@ -107,6 +106,10 @@ func tokensOf(bytes int64) int64 { return max(1, (bytes-bytesAround)/bytesPerTok
 type plainMeter struct {
 	answer openai.PlainAnswer
 	n      int64
+}
+
+func newPlainMeter(ep openai.Endpoint) *plainMeter {
+	return &plainMeter{answer: openai.PlainAnswer{Endpoint: ep}}
 }
 
 func (m *plainMeter) write(p []byte, last bool) (out []byte, changed bool) {
@@ -151,11 +154,11 @@ const maxErrorBody = 64 << 10
 // errorMeter keeps an upstream's error back, and passes it on in the one shape
 // that clients know.
 type errorMeter struct {
-	endpoint openai.Endpoint
-	status   int // as the client gets it
-	opaque   bool
-	body     []byte
-	err      *openai.Error // once the body has ended
+	x      *Exchange
+	status int // as the client gets it
+	opaque bool
+	body   []byte
+	err    *openai.Error // once the body has ended
 }
 
 func (m *errorMeter) write(p []byte, last bool) (out []byte, changed bool) {
@@ -165,7 +168,7 @@ func (m *errorMeter) write(p []byte, last bool) (out []byte, changed bool) {
 	if !last {
 		return nil, true
 	}
-	m.err = upstreamError(m.status, m.endpoint, m.body)
+	m.err = m.x.inDialect(upstreamError(m.status, m.x.call.Endpoint, m.body))
 	return m.err.Body(), true
 }
 

@@ -4,6 +4,7 @@ import (
 	"github.com/weir-gateway/weir/config"
 	"github.com/weir-gateway/weir/openai"
 	"github.com/weir-gateway/weir/ratelimit"
+	"github.com/weir-gateway/weir/tokens"
 )
 
 // unknownOutput is what is reserved for an answer whose length nobody bounds.
@@ -31,20 +32,47 @@ func (a amounts) of(u ratelimit.Unit) int64 {
 // estimate counts what is known of the prompt. answers is how many prompts there
 // are to answer.
 func (x *Exchange) estimate(r *openai.Request, body []byte) (answers int64) {
+	if r.Endpoint == openai.CountTokens || r.Endpoint.Form() {
+		return 1
+	}
 	p := &x.prompt
 	inputs, parts, ids := r.PromptText(body, p.Text.Add)
 	p.Parts, p.TokenIDs, p.Tools = parts, ids, r.Tools(body)
-	answers = int64(max(1, inputs))
-	if r.Endpoint == openai.ChatCompletions {
-		p.Messages, answers = inputs, 1
+	answers = 1
+	switch r.Endpoint {
+	case openai.Completions:
+		answers = int64(max(1, inputs))
+	case openai.Embeddings:
+	default:
+		p.Messages = inputs
 	}
-	x.input = x.g.guesses.Prompt(x.model.Name, p)
+	x.input = saturatedSum(x.g.guesses.Prompt(x.model.Name, p), x.comparedWith(r, body, inputs))
 	return answers
+}
+
+// comparedWith counts what so many texts are compared with: one for all is read with
+// each.
+func (x *Exchange) comparedWith(r *openai.Request, body []byte, texts int) int64 {
+	var q tokens.Prompt
+	queries, parts := r.QueryText(body, q.Text.Add)
+	if queries == 0 {
+		return 0
+	}
+	q.Parts = parts
+	n := x.g.guesses.Prompt(x.model.Name, &q)
+	if queries > 1 || texts == 0 {
+		return n
+	}
+	return saturated(int64(texts), max(1, n))
 }
 
 // reservation is the most that an exchange is expected to take: the prompt with
 // a margin for what the estimate misses, and every answer at its full length.
 func reservation(r *openai.Request, m config.Model, input, choices int64) amounts {
+	input += (input*15 + 99) / 100
+	if !r.Endpoint.HasOutput() {
+		return amounts{input: input}
+	}
 	perChoice := r.MaxTokens
 	if perChoice == 0 {
 		perChoice = m.MaxOutput
@@ -55,7 +83,7 @@ func reservation(r *openai.Request, m config.Model, input, choices int64) amount
 	if m.Context > 0 {
 		perChoice = min(perChoice, m.Context)
 	}
-	return amounts{input: input + (input*15+99)/100, output: saturated(perChoice, choices)}
+	return amounts{input: input, output: saturated(perChoice, choices)}
 }
 
 // cost is what a rule charges before a call.
@@ -75,6 +103,9 @@ func (x *Exchange) cost(r *rule) int64 {
 	}
 	return a.of(r.limit.Unit)
 }
+
+// saturatedSum adds amounts up to the largest there is.
+func saturatedSum(a, b int64) int64 { return min(a+b, ratelimit.MaxAmount) }
 
 // saturated multiplies positive numbers up to the largest amount there is.
 func saturated(a, b int64) int64 {

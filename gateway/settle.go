@@ -81,7 +81,7 @@ func (x *Exchange) record(outcome ledger.Outcome, source ledger.Source) ledger.R
 		Time: x.call.Start.UTC(), RequestID: x.call.RequestID, KeyID: x.call.KeyID,
 		Endpoint: x.call.Endpoint.String(), Model: x.asking, ServedModel: x.model.Name,
 		Stream: x.stream, Status: x.status, Outcome: outcome, Source: source,
-		EstimateInput: x.input, Reserved: x.reserved.input + x.reserved.output,
+		AudioSeconds: x.seconds, EstimateInput: x.input, Reserved: x.reserved.input + x.reserved.output,
 		TTFT: toMS(x.ttft), Duration: toMS(time.Since(x.call.Start)), Overhead: toMS(x.overhead),
 	}
 	if x.target.Server != nil {

@@ -51,8 +51,9 @@ type Record struct {
 	Outcome       Outcome   `json:"outcome"`
 	Tokens        Tokens    `json:"tokens"`
 	Source        Source    `json:"tokens_source"`
-	EstimateInput int64     `json:"estimate_input"` // tokens
-	Reserved      int64     `json:"reserved"`       // tokens, input and output
+	AudioSeconds  float64   `json:"audio_seconds,omitempty"` // as the upstream says
+	EstimateInput int64     `json:"estimate_input"`          // tokens
+	Reserved      int64     `json:"reserved"`                // tokens, input and output
 	TTFT          float64   `json:"ttft_ms,omitempty"`
 	Duration      float64   `json:"duration_ms"`
 	Overhead      float64   `json:"overhead_ms"`     // spent in weir before the upstream

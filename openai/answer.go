@@ -12,9 +12,13 @@ const watchDepth = 3
 // keeps nothing but the usage object, so an answer may be of any size. The zero
 // value is ready for use.
 //
-// Usage is read where servers put it: usage, choices.0.usage and x_groq.usage of
-// the outermost object. The last sane one wins.
+// Usage is read where servers put it: usage, choices.0.usage, x_groq.usage,
+// response.usage and message.usage of the outermost object. The last sane one wins.
+// Of audio the member duration of a detailed answer counts where there is none.
 type PlainAnswer struct {
+	// Endpoint is what was asked; it is to be set before the first Write.
+	Endpoint Endpoint
+
 	depth    int  // objects and arrays that are open
 	begun    bool // the outermost object has begun
 	complete bool // and ended; what follows is ignored
@@ -22,7 +26,7 @@ type PlainAnswer struct {
 
 	inString bool
 	odd      bool // inString: an odd number of backslashes came last
-	word     [len("choices") + 1]byte
+	word     [len("response") + 1]byte
 	wordLen  int // of the last string; counts no further than len(word)
 
 	// Of the containers that are open, by depth: the name of the member being
@@ -33,9 +37,11 @@ type PlainAnswer struct {
 	capturing bool // a usage object is being read, until depth is outside again
 	outside   int  // depth outside of it
 	captured  []byte
+	duration  bool // the value of duration is being read, a number or a text
 
 	usage    Usage
 	hasUsage bool
+	seconds  float64 // duration
 }
 
 // name is a member's name, as far as it matters.
@@ -46,10 +52,18 @@ const (
 	usageName
 	choicesName
 	groqName
+	responseName
+	messageName
+	durationName
 )
 
 // Usage returns what the upstream reported, and whether it was sane.
-func (a *PlainAnswer) Usage() (Usage, bool) { return a.usage, a.hasUsage }
+func (a *PlainAnswer) Usage() (Usage, bool) {
+	if !a.hasUsage && a.seconds > 0 {
+		return Usage{Seconds: a.seconds}, true
+	}
+	return a.usage, a.hasUsage
+}
 
 // Complete reports whether the outermost object has ended: an answer that is cut
 // off is not complete.
@@ -59,14 +73,17 @@ func (a *PlainAnswer) Complete() bool { return a.complete }
 // is nothing that only the end could tell, so last changes nothing.
 func (a *PlainAnswer) Write(p []byte, _ bool) {
 	for i := 0; i < len(p) && !a.complete && !a.foreign; {
-		from, captures := i, a.capturing
+		from, captures, times := i, a.capturing, a.duration
 		if a.inString {
 			i = a.stringPart(p, i)
 		} else {
 			i = a.structure(p, i)
 		}
-		if captures {
+		switch {
+		case captures:
 			a.capture(p[from:i])
+		case times:
+			a.time(p[from:i])
 		}
 	}
 }
@@ -113,6 +130,10 @@ func (a *PlainAnswer) structure(p []byte, i int) int {
 	case ':':
 		if a.depth <= watchDepth {
 			a.names[a.depth] = a.lastWord()
+			a.duration = a.Endpoint.Form() && a.depth == 1 && a.names[1] == durationName
+			if a.duration {
+				a.captured = a.captured[:0]
+			}
 		}
 	case ',':
 		if a.depth <= watchDepth {
@@ -163,7 +184,8 @@ func (a *PlainAnswer) atUsage() bool {
 	case 1:
 		return a.names[1] == usageName
 	case 2:
-		return a.names[1] == groqName && a.names[2] == usageName
+		outer := a.names[1]
+		return a.names[2] == usageName && (outer == groqName || outer == responseName || outer == messageName)
 	case 3:
 		return a.names[1] == choicesName && a.elements[2] == 0 && a.names[3] == usageName
 	default:
@@ -180,6 +202,12 @@ func (a *PlainAnswer) lastWord() name {
 		return choicesName
 	case "x_groq":
 		return groqName
+	case "response":
+		return responseName
+	case "message":
+		return messageName
+	case "duration":
+		return durationName
 	default:
 		return otherName
 	}
@@ -199,7 +227,23 @@ func (a *PlainAnswer) capture(part []byte) {
 		return
 	}
 	c := cursor{b: a.captured}
-	if u, ok := c.usage(); ok {
-		a.usage, a.hasUsage = u, true
+	if r, ok := c.usage(a.Endpoint); ok {
+		a.usage, a.hasUsage = r.Usage, true
+	}
+}
+
+// time takes a part of the value of duration, and reads it once what ends it has
+// come.
+func (a *PlainAnswer) time(part []byte) {
+	if len(a.captured) <= maxWord {
+		a.captured = append(a.captured, part...)
+	}
+	if last := part[len(part)-1]; a.inString || a.depth == 1 && last != ',' {
+		return
+	}
+	a.duration = false
+	c := cursor{b: a.captured}
+	if s, ok := c.seconds(); ok {
+		a.seconds = s
 	}
 }

@@ -14,8 +14,10 @@ type answered struct {
 	HasUsage, Complete bool
 }
 
-func readAnswer(pieces ...[]byte) answered {
-	var a PlainAnswer
+func readAnswer(pieces ...[]byte) answered { return readAnswerOf(Unknown, pieces...) }
+
+func readAnswerOf(ep Endpoint, pieces ...[]byte) answered {
+	a := PlainAnswer{Endpoint: ep}
 	for i, p := range pieces {
 		a.Write(p, i == len(pieces)-1)
 	}
@@ -29,33 +31,53 @@ func readAnswer(pieces ...[]byte) answered {
 func TestPlainAnswerRecorded(t *testing.T) {
 	for _, r := range recordings(t, isPlain) {
 		t.Run(r.File, func(t *testing.T) {
-			var v struct {
-				Usage struct {
-					PromptTokens        int64 `json:"prompt_tokens"`
-					CompletionTokens    int64 `json:"completion_tokens"`
-					PromptTokensDetails struct {
-						CachedTokens int64 `json:"cached_tokens"`
-					} `json:"prompt_tokens_details"`
-					CompletionTokensDetails struct {
-						ReasoningTokens int64 `json:"reasoning_tokens"`
-					} `json:"completion_tokens_details"`
-				}
-			}
-			if err := json.Unmarshal(r.body, &v); err != nil {
-				t.Fatal(err)
-			}
-			u := v.Usage
-			want := answered{Usage{
-				u.PromptTokens, u.CompletionTokens,
-				u.PromptTokensDetails.CachedTokens, u.CompletionTokensDetails.ReasoningTokens,
-			}, true, true}
+			want := answered{Complete: true}
+			want.Usage, want.HasUsage = decodedUsage(t, r)
 			split(r.body, func(pieces ...[]byte) {
-				if got := readAnswer(pieces...); got != want {
+				if got := readAnswerOf(r.endpoint(), pieces...); got != want {
 					t.Fatalf("%d pieces, the first of %d bytes (-want +got):\n%s", len(pieces), len(pieces[0]), cmp.Diff(want, got))
 				}
 			})
 		})
 	}
+}
+
+// decodedUsage is the usage of a recorded answer as encoding/json reads it.
+func decodedUsage(t *testing.T, r recording) (u Usage, ok bool) {
+	t.Helper()
+	type details struct {
+		CachedTokens    int64 `json:"cached_tokens"`
+		ReasoningTokens int64 `json:"reasoning_tokens"`
+	}
+	var v struct {
+		Usage *struct {
+			PromptTokens            int64   `json:"prompt_tokens"`
+			CompletionTokens        int64   `json:"completion_tokens"`
+			InputTokens             int64   `json:"input_tokens"`
+			OutputTokens            int64   `json:"output_tokens"`
+			CacheRead               int64   `json:"cache_read_input_tokens"`
+			CacheCreation           int64   `json:"cache_creation_input_tokens"`
+			PromptTokensDetails     details `json:"prompt_tokens_details"`
+			CompletionTokensDetails details `json:"completion_tokens_details"`
+			InputTokensDetails      details `json:"input_tokens_details"`
+			OutputTokensDetails     details `json:"output_tokens_details"`
+		}
+	}
+	if err := json.Unmarshal(r.body, &v); err != nil {
+		t.Fatal(err)
+	}
+	if v.Usage == nil {
+		if r.endpoint() != CountTokens {
+			t.Fatal("no usage")
+		}
+		return Usage{}, false
+	}
+	return Usage{
+		Input:     v.Usage.PromptTokens + v.Usage.InputTokens + v.Usage.CacheRead + v.Usage.CacheCreation,
+		Output:    v.Usage.CompletionTokens + v.Usage.OutputTokens,
+		Cached:    v.Usage.PromptTokensDetails.CachedTokens + v.Usage.InputTokensDetails.CachedTokens + v.Usage.CacheRead,
+		Reasoning: v.Usage.CompletionTokensDetails.ReasoningTokens + v.Usage.OutputTokensDetails.ReasoningTokens,
+	}, true
 }
 
 func TestPlainAnswer(t *testing.T) {

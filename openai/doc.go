@@ -1,16 +1,18 @@
-// Package openai speaks the wire format of OpenAI's chat completions and
-// completions endpoints, as vLLM, llama.cpp and OpenAI itself serve them.
+// Package openai speaks the wire formats of the endpoints that [Endpoints] lists,
+// as vLLM, llama.cpp and OpenAI itself serve them: OpenAI's own, and Anthropic's
+// messages.
 //
 // It reads four things, each with its own small scanner:
 //
 //   - requests: [ParseRequest] checks a body strictly and notes the few members
-//     a gateway decides by; [Request.Apply] changes them by splicing, so every
-//     other byte reaches the upstream as the client sent it;
+//     a gateway decides by, [ParseForm] does so with a form; [Request.Apply] changes
+//     them by splicing, so every other byte reaches the upstream as the client sent
+//     it;
 //   - prompts: [Request.PromptText] hands out the text a model will read;
 //   - answers: [EventStream] (text/event-stream) and [PlainAnswer] (JSON) read
 //     usage from bytes that pass by, whatever their borders;
-//   - errors: [Error] is the envelope clients see, [NormalizeError] brings the
-//     many shapes upstreams send into it.
+//   - errors: [Error] is the envelope clients see, in the dialect of what they asked
+//     ([Error.For]); [NormalizeError] brings the many shapes upstreams send into it.
 //
 // # Strict on the way in, lenient on the way out
 //

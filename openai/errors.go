@@ -28,6 +28,7 @@ const (
 	CodeInvalidJSON      = "invalid_json"
 	CodeInvalidType      = "invalid_type"
 	CodeInvalidValue     = "invalid_value"
+	CodeInvalidForm      = "invalid_form"
 	CodeDuplicate        = "duplicate_parameter"
 	CodeMissingParameter = "missing_required_parameter"
 	CodeInvalidKey       = "invalid_api_key"
@@ -66,6 +67,10 @@ type Error struct {
 	Allow      string        // Allow header of a 405
 	Extra      []Header      // more headers
 
+	// Set by For.
+	Anthropic bool   // answered in Anthropic's shape
+	RequestID string // in it
+
 	Cause error // for logs; never shown to clients
 }
 
@@ -96,33 +101,77 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
+// For has e answered as clients of ep expect it: in OpenAI's shape, or in
+// Anthropic's with the id of the request. It returns e, and nil for nil.
+func (e *Error) For(ep Endpoint, requestID string) *Error {
+	if e != nil && ep.Anthropic() {
+		e.Anthropic, e.RequestID = true, requestID
+	}
+	return e
+}
+
 // envelope is the error body of OpenAI's API, with the gateway's own numbers
 // added as error.weir.
 type envelope struct {
-	Error struct {
-		Message string  `json:"message"`
-		Type    string  `json:"type"`
-		Param   *string `json:"param"`
-		Code    *string `json:"code"`
-		Detail  *Detail `json:"weir,omitempty"`
-	} `json:"error"`
+	Error openaiError `json:"error"`
 }
 
-// Body returns the JSON body. It is also the data of an SSE error event: it has
-// no line ends.
-func (e *Error) Body() []byte {
-	var v envelope
-	v.Error.Message = e.Message
-	v.Error.Type = e.Type
-	v.Error.Param = nullable(e.Param)
-	v.Error.Code = nullable(e.Code)
-	v.Error.Detail = e.Detail
+type openaiError struct {
+	Message string  `json:"message"`
+	Type    string  `json:"type"`
+	Param   *string `json:"param"`
+	Code    *string `json:"code"`
+	Detail  *Detail `json:"weir,omitempty"`
+}
 
+// Body returns the JSON body. It has no line ends.
+func (e *Error) Body() []byte {
+	if e.Anthropic {
+		return encoded(e.anthropicEnvelope())
+	}
+	return encoded(envelope{e.openai()})
+}
+
+func (e *Error) openai() openaiError {
+	return openaiError{e.Message, e.Type, nullable(e.Param), nullable(e.Code), e.Detail}
+}
+
+// Event returns the error as an event in the middle of a stream of ep, with the
+// empty line that ends it. SDKs raise on the member error in the data of any event,
+// and on the type of the event where their dialect has types.
+func (e *Error) Event(ep Endpoint) []byte {
+	switch {
+	case ep.Anthropic():
+		return sseEvent("error", encoded(e.anthropicEnvelope()))
+	case ep == Responses:
+		return sseEvent("error", encoded(struct {
+			Type    string      `json:"type"`
+			Code    *string     `json:"code"`
+			Message string      `json:"message"`
+			Param   *string     `json:"param"`
+			Error   openaiError `json:"error"`
+		}{"error", nullable(e.Code), e.Message, nullable(e.Param), e.openai()}))
+	default:
+		return sseEvent("", e.Body())
+	}
+}
+
+// sseEvent is an event of a stream, of that type.
+func sseEvent(kind string, data []byte) []byte {
+	var b []byte
+	if kind != "" {
+		b = append(append(append(b, "event: "...), kind...), '\n')
+	}
+	return append(append(append(b, "data: "...), data...), "\n\n"...)
+}
+
+// encoded is v as JSON on one line.
+func encoded(v any) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	// Strings and integers only: encoding them cannot fail.
-	_ = enc.Encode(&v)
+	_ = enc.Encode(v)
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
@@ -157,6 +206,9 @@ func (e *Error) Headers() []Header {
 	}
 	if e.Allow != "" {
 		h = append(h, Header{"allow", e.Allow})
+	}
+	if e.Anthropic && e.RequestID != "" {
+		h = append(h, Header{HeaderRequestID, e.RequestID})
 	}
 	return append(h, e.Extra...)
 }

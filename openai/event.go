@@ -17,13 +17,17 @@ func (s *EventStream) chunk(text []byte) (bare bool) {
 			v.choices = s.choices(c, &v)
 		case "usage":
 			v.hasUsage = c.peek() == '{'
-			v.note(c)
+			v.note(c, s.Endpoint)
 		case "x_groq":
-			v.noteIn(c)
+			v.noteIn(c, s.Endpoint)
 		case "error":
 			if string(c.raw()) != "null" {
 				v.failed = true
 			}
+		case "type":
+			v.transcript = s.Endpoint.Form() && string(c.text()) == "transcript.text.done"
+		case "delta":
+			s.transcript(c)
 		default:
 			c.skip()
 		}
@@ -31,6 +35,7 @@ func (s *EventStream) chunk(text []byte) (bare bool) {
 	if v.choices > 0 {
 		s.events++
 	}
+	s.done = s.done || v.transcript
 	s.failed = s.failed || v.failed
 	if v.counted {
 		s.tally.add(v)
@@ -45,25 +50,26 @@ type event struct {
 	index      int  // of the last choice
 	hasUsage   bool // usage is an object
 	failed     bool // error is there and not null
+	transcript bool // it is the last of a transcript
 	counted    bool // some usage is sane, and this is the last of them:
 	usage      Usage
 }
 
 // note reads a usage object at the cursor.
-func (v *event) note(c *cursor) {
-	if u, ok := c.usage(); ok {
-		v.usage, v.counted = u, true
+func (v *event) note(c *cursor, ep Endpoint) {
+	if r, ok := c.usage(ep); ok {
+		v.usage, v.counted = r.Usage, true
 	}
 }
 
 // noteIn reads the usage inside the object at the cursor.
-func (v *event) noteIn(c *cursor) {
+func (v *event) noteIn(c *cursor, ep Endpoint) {
 	if !c.enter('{') {
 		return
 	}
 	for c.member() {
 		if string(c.key) == "usage" {
-			v.note(c)
+			v.note(c, ep)
 		} else {
 			c.skip()
 		}
@@ -99,7 +105,7 @@ func (s *EventStream) choice(c *cursor, v *event) {
 		case "finish_reason":
 			s.finished = len(c.text()) > 0 || s.finished
 		case "usage":
-			v.note(c)
+			v.note(c, s.Endpoint)
 		default:
 			c.skip()
 		}

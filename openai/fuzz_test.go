@@ -12,6 +12,9 @@ func addBodies(f *testing.F) {
 	for _, body := range []string{
 		``, `{}`, `{"messages":[]}`, `{"prompt":[1,[2],"x"]}`, `{"messages":[],"model":"a\u0062","n":2}`,
 		chat(`"model":"m","stream":true,"stream_options":{"include_usage":null,"x":[1e5]},"max_tokens":null`),
+		`{"input":[[1],"x",{"content":[{"text":"y"}],"output":"z"}],"max_output_tokens":3,"background":false,"stream":true}`,
+		`{"query":{"text":"q"},"documents":["d",{"content":[]}],"text_1":["a"],"system":[{"text":"s"}]}`,
+		`{"messages":[{"content":[{"type":"tool_result","content":[{"text":"x"}]},{"source":{}}]}],"max_tokens":5,"system":"s"}`,
 		chat(`"max_tokens":5,"max_completion_tokens":6,"tools":[{"name":"\ud83d\ude00"}]`),
 		`{"messages":[{"content":[{"type":"text","text":"x"},{"type":"image_url"}],"tool_calls":[{"function":{"name":"f"}}]}]}`,
 		"\uFEFF{}", "{\"messages\":[],\"\u017Ftream\":1}", `{"mod\u0065l":1}`, `{"x":01}`, `{"x":"\ud800"}`, "{\"x\":\"\xff\"}",
@@ -24,7 +27,7 @@ func addBodies(f *testing.F) {
 func FuzzParseRequest(f *testing.F) {
 	addBodies(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		for _, ep := range []Endpoint{Unknown, ChatCompletions, Completions} {
+		for _, ep := range append(Endpoints(), Unknown) {
 			r, refusal := ParseRequest(ep, body)
 			if refusal != nil {
 				if refusal.Status != 400 || refusal.Message == "" || !json.Valid(refusal.Body()) {
@@ -37,6 +40,7 @@ func FuzzParseRequest(f *testing.F) {
 			}
 			compareRequest(t, r, body)
 			r.PromptText(body, func([]byte) {})
+			r.QueryText(body, func([]byte) {})
 		}
 	})
 }
@@ -53,10 +57,21 @@ func compareRequest(t *testing.T, r Request, body []byte) {
 		n, _ := v[name].(float64)
 		return int64(n)
 	}
-	want := Request{Endpoint: r.Endpoint, N: max(1, number("n"))}
+	want := Request{Endpoint: r.Endpoint, N: 1}
 	want.Model, _ = v["model"].(string)
-	want.Stream, _ = v["stream"].(bool)
-	want.MaxTokens = max(number("max_tokens"), number("max_completion_tokens"))
+	switch r.Endpoint {
+	case Unknown, ChatCompletions, Completions:
+		want.N = max(1, number("n"))
+		want.MaxTokens = max(number("max_tokens"), number("max_completion_tokens"))
+		want.Stream, _ = v["stream"].(bool)
+	case Responses:
+		want.MaxTokens = number("max_output_tokens")
+		want.Stream, _ = v["stream"].(bool)
+	case Messages:
+		want.MaxTokens = number("max_tokens")
+		want.Stream, _ = v["stream"].(bool)
+	default:
+	}
 	options, _ := v["stream_options"].(map[string]any)
 	want.IncludeUsage, _ = options["include_usage"].(bool)
 	got := Request{

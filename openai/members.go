@@ -31,6 +31,14 @@ const (
 	memberN
 	memberMessages
 	memberPrompt
+	memberInput
+	memberQuery     // what documents are compared with, under any of its names
+	memberDocuments // what is compared with it, likewise
+	memberSystem    // of messages
+	memberInstructions
+	memberMaxOutputTokens
+	memberBackground
+	memberText // the form of a response's text
 	memberTools
 	memberFunctions
 	memberResponseFormat
@@ -61,6 +69,22 @@ func knownMember(name []byte) member {
 		return memberMessages
 	case "prompt":
 		return memberPrompt
+	case "input":
+		return memberInput
+	case "query", "queries", "text_1", "data_1":
+		return memberQuery
+	case "documents", "items", "text_2", "data_2":
+		return memberDocuments
+	case "system":
+		return memberSystem
+	case "instructions":
+		return memberInstructions
+	case "max_output_tokens":
+		return memberMaxOutputTokens
+	case "background":
+		return memberBackground
+	case "text":
+		return memberText
 	case "tools":
 		return memberTools
 	case "functions":

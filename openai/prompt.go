@@ -2,19 +2,39 @@ package openai
 
 // PromptText calls yield with each piece of text that the model will read: the
 // contents of strings as they stand in the body, still JSON-escaped, and the
-// raw JSON of tools, functions and response_format. body must be the one that
-// was parsed.
+// raw JSON of tools, functions and schemas. body must be the one that was parsed.
 //
-// It returns how many messages a chat has, or how many prompts a completion, each
-// of which is answered; how many parts of messages are not text (images, audio:
-// their data is not yielded); and how many tokens were given as ids instead of
-// text.
+// It returns how many messages a conversation has, how many prompts a completion,
+// each of which is answered, or how many texts there are to embed or compare; how
+// many parts of them are not text (images, audio: their data is not yielded); and
+// how many tokens were given as ids instead of text.
+//
+// What texts are compared with is left to QueryText, and of a form nothing is read.
 func (r *Request) PromptText(body []byte, yield func(raw []byte)) (inputs, parts, tokenIDs int) {
+	if r.boundary != "" {
+		return 0, 0, 0
+	}
 	c := cursor{b: r.prompt.of(body)}
-	if r.Endpoint == ChatCompletions {
+	switch r.Endpoint {
+	case ChatCompletions:
 		inputs, parts = c.messages(yield)
-	} else {
+	case Messages, CountTokens:
+		inputs, parts = c.turns(yield)
+	case Responses:
+		inputs, parts = c.items(yield)
+	case Rerank, Score:
+		inputs, parts = c.texts(yield)
+	default:
 		inputs, tokenIDs = c.prompts(yield)
+	}
+	if r.chat != (span{}) {
+		c := cursor{b: r.chat.of(body)}
+		n, more := c.messages(yield)
+		inputs, parts = inputs+n, parts+more
+	}
+	if r.system != (span{}) {
+		c := cursor{b: r.system.of(body)}
+		parts += c.content(yield)
 	}
 	for _, s := range [...]span{r.tools, r.functions, r.form} {
 		if s != (span{}) {
@@ -22,6 +42,17 @@ func (r *Request) PromptText(body []byte, yield func(raw []byte)) (inputs, parts
 		}
 	}
 	return inputs, parts, tokenIDs
+}
+
+// QueryText calls yield with each piece of what texts are compared with, and
+// returns how many there are: one that each text is compared with, or one for
+// each. It is 0 where nothing is compared.
+func (r *Request) QueryText(body []byte, yield func(raw []byte)) (queries, parts int) {
+	if r.query == (span{}) {
+		return 0, 0
+	}
+	c := cursor{b: r.query.of(body)}
+	return c.texts(yield)
 }
 
 // messages reads the messages of a chat.

@@ -7,10 +7,12 @@ import (
 
 // Renamer puts a name in the place of the member "model" of an answer: of a JSON
 // object, or of each event of a text/event-stream whose data is one on a single
-// line. It needs no more of the answer than it is given, and holds nothing back. The
+// line. Where an endpoint's events wrap their object in another, it is the model of
+// that one. It needs no more of the answer than it is given, and holds nothing back. The
 // zero value renames nothing; NewRenamer makes one that does.
 type Renamer struct {
 	name   []byte // as JSON
+	inner  string // the member of the outermost object whose model counts too; "" is none
 	events bool
 
 	line   lineState
@@ -32,24 +34,39 @@ type objectState struct {
 	depth    int
 	inString bool
 	escaped  bool // the last byte of the string was a backslash that escapes
-	wantName bool // at depth 1: the next string is a member's name
+	wantName bool // where names count: the next string is a member's name
 	isName   bool // the string is one
-	word     [len(`model`) + 1]byte
+	word     [len(`response`) + 1]byte
 	wordLen  int
 	isModel  bool // the member that is read is "model"
+	isInner  bool // it is the one whose model counts too
+	inside   bool // that one is open
 	skipping bool // its value is a string, and left out
 	done     bool // renamed: the rest passes
 }
 
 const dataPrefix = "data:"
 
-// NewRenamer returns a Renamer for an answer, which is a stream of events or not.
-func NewRenamer(model string, events bool) *Renamer {
+// NewRenamer returns a Renamer for an answer of ep, which is a stream of events or
+// not.
+func NewRenamer(ep Endpoint, model string, events bool) *Renamer {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(model) // a string: it cannot fail
-	return &Renamer{name: bytes.TrimSuffix(b.Bytes(), []byte("\n")), events: events}
+	return &Renamer{name: bytes.TrimSuffix(b.Bytes(), []byte("\n")), inner: innerOf(ep, events), events: events}
+}
+
+// innerOf is the member that an endpoint's events wrap their object in.
+func innerOf(ep Endpoint, events bool) string {
+	switch {
+	case events && ep == Responses:
+		return "response"
+	case events && ep == Messages:
+		return "message"
+	default:
+		return ""
+	}
 }
 
 // Write takes the next bytes of the answer and returns what to pass on: p itself if
@@ -67,7 +84,7 @@ func (r *Renamer) Write(p []byte) []byte {
 			}
 			continue
 		}
-		switch r.object.step(p[i]) {
+		switch r.object.step(p[i], r.inner) {
 		case asItIs:
 		case begin:
 			out = append(append(out, p[kept:i]...), r.name...)
@@ -114,39 +131,46 @@ const (
 	skip          // it is of that value
 )
 
+// counts tells whether names count where the next value stands.
+func (o *objectState) counts() bool { return o.depth == 1 || o.depth == 2 && o.inside }
+
 // step takes the next byte of an object.
-func (o *objectState) step(c byte) action {
+func (o *objectState) step(c byte, inner string) action {
 	if o.inString {
-		return o.stringByte(c)
+		return o.stringByte(c, inner)
 	}
 	switch c {
 	case '"':
 		o.inString, o.escaped = true, false
-		o.isName = o.depth == 1 && o.wantName
+		o.isName = o.counts() && o.wantName
 		o.wordLen = 0
-		if o.depth == 1 && o.isModel && !o.wantName {
+		if o.counts() && o.isModel && !o.wantName {
 			o.skipping = true
 			return begin
 		}
 	case '{', '[':
+		o.inside = o.inside || o.isInner && c == '{'
 		o.depth++
-		o.isModel = false
-		o.wantName = o.depth == 1 && c == '{'
+		o.isModel, o.isInner = false, false
+		o.wantName = o.counts() && c == '{'
 	case '}', ']':
+		o.inside = o.inside && o.depth > 2
 		o.depth--
 	case ',':
-		if o.depth == 1 {
-			o.wantName, o.isModel = true, false
+		if o.counts() {
+			o.wantName, o.isModel, o.isInner = true, false, false
 		}
 	}
 	return asItIs
 }
 
-func (o *objectState) stringByte(c byte) action {
+func (o *objectState) stringByte(c byte, inner string) action {
 	if c == '"' && !o.escaped {
 		o.inString = false
 		if o.isName {
-			o.wantName, o.isModel = false, string(o.word[:o.wordLen]) == "model"
+			name := string(o.word[:o.wordLen])
+			o.wantName, o.isModel = false, name == "model"
+			o.isInner = o.depth == 1 && inner != "" && name == inner
 		}
 		if o.skipping {
 			o.skipping, o.done = false, true

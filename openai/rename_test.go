@@ -10,7 +10,7 @@ import (
 
 // renamed writes text in pieces of n bytes.
 func renamed(text string, events bool, n int) string {
-	r := NewRenamer(`new "name"`, events)
+	r := NewRenamer(Unknown, `new "name"`, events)
 	var out strings.Builder
 	for len(text) > 0 {
 		k := min(n, len(text))

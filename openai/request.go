@@ -17,7 +17,7 @@ type Request struct {
 	Endpoint     Endpoint
 	Model        string // "" when absent or null: the upstream would use its default
 	Stream       bool
-	MaxTokens    int64 // the larger of max_tokens and max_completion_tokens; 0 when neither is given
+	MaxTokens    int64 // the most tokens of a choice, the largest of the members that say so; 0 when none is given
 	N            int64 // choices asked for, 1 when not given
 	IncludeUsage bool  // the client asked for usage itself: stream_options.include_usage is true
 
@@ -26,12 +26,22 @@ type Request struct {
 	model, maxTokens       span
 	streamOptions          span // null or an object
 	includeUsage           span // inside streamOptions
-	prompt                 span // messages or prompt, whichever the endpoint has
-	tools, functions, form span // form is response_format
+	prompt                 span // messages, prompt, input or documents, whichever the endpoint has
+	chat                   span // messages in the place of an embedding's input
+	query                  span // what documents are compared with
+	system                 span // system or instructions
+	tools, functions, form span // form is response_format or text
 
-	body    span // what is inside the outermost braces
-	options span // what is inside the braces of streamOptions
-	members int  // of the body
+	body     span   // what is inside the outermost braces
+	options  span   // what is inside the braces of streamOptions
+	members  int    // of the body
+	boundary string // of a form; there the spans are of its parts' contents
+}
+
+// AsksForUsage tells whether the stream that the request asks for has no usage
+// unless stream_options ask for it, and they do not.
+func (r *Request) AsksForUsage() bool {
+	return r.Stream && !r.IncludeUsage && r.Endpoint.usageOnRequest()
 }
 
 // ParseRequest checks the body of a request to ep and reads it. The good path
@@ -112,21 +122,6 @@ func invalidUTF8(b []byte) int {
 	return len(b)
 }
 
-// complete checks that the endpoint's prompt is there.
-func (p *parser) complete() bool {
-	switch {
-	case p.r.prompt != span{} || p.r.Endpoint == Unknown:
-		return true
-	case p.r.Endpoint == ChatCompletions:
-		p.fail(CodeMissingParameter, "Missing required parameter: 'messages'. Send an array of messages.")
-		p.err.Param = "messages"
-	default:
-		p.fail(CodeMissingParameter, "Missing required parameter: 'prompt'. Send a string or an array.")
-		p.err.Param = "prompt"
-	}
-	return false
-}
-
 // member reads one member of the body.
 func (p *parser) member() bool {
 	at := p.i
@@ -176,18 +171,17 @@ func (p *parser) memberValue(m member) bool {
 	case memberStreamOptions:
 		ok = p.streamOptions()
 		p.r.streamOptions = span{start, p.i}
-	case memberMaxTokens:
-		ok = p.integer(&p.r.MaxTokens)
-		p.r.maxTokens = span{start, p.i}
-	case memberMaxCompletionTokens:
-		ok = p.integer(&p.r.MaxTokens)
+	case memberMaxTokens, memberMaxCompletionTokens, memberMaxOutputTokens:
+		ok = p.limit(m, start)
 	case memberN:
-		ok = p.integer(&p.r.N)
-	case memberMessages:
-		ok = p.promptValue(ChatCompletions, "an array", '[', '[')
-	case memberPrompt:
-		ok = p.promptValue(Completions, "a string or an array", '"', '[')
+		ok = p.choices()
+	case memberBackground:
+		ok = p.background()
 	default:
+		if kind, what := p.r.Endpoint.reads(m); kind != "" {
+			ok = p.prompt(kind, what)
+			break
+		}
 		ok = p.value(1)
 		p.note(m, span{start, p.i})
 	}
@@ -203,22 +197,20 @@ func (p *parser) note(m member, value span) {
 		p.r.functions = value
 	case memberResponseFormat:
 		p.r.form = value
+	case memberText:
+		if p.r.Endpoint == Responses {
+			p.r.form = value
+		}
+	case memberSystem:
+		if p.r.Endpoint.Anthropic() {
+			p.r.system = value
+		}
+	case memberInstructions:
+		if p.r.Endpoint == Responses {
+			p.r.system = value
+		}
 	default:
 	}
-}
-
-// promptValue reads messages or prompt. It need not understand the one that
-// belongs to another endpoint.
-func (p *parser) promptValue(ep Endpoint, want string, begin, orBegin byte) bool {
-	start, mine := p.i, p.r.Endpoint == ep
-	if b := p.peek(); mine && b != begin && b != orBegin {
-		return p.wrongType(want)
-	}
-	ok := p.value(1)
-	if mine {
-		p.r.prompt = span{start, p.i}
-	}
-	return ok
 }
 
 // model reads the model's name.

@@ -8,23 +8,26 @@ import (
 // Edit says what to change in a request. The zero Edit changes nothing.
 type Edit struct {
 	Model        string // the model to ask for instead; "" keeps the client's
-	MaxTokens    int64  // written as max_tokens when above 0 and the client gave neither limit
-	IncludeUsage bool   // ask for usage, if the answer is streamed (vLLM refuses it otherwise)
+	MaxTokens    int64  // written as the endpoint's limit when above 0 and the client gave none
+	IncludeUsage bool   // ask for usage, if the answer is streamed and would have none (vLLM refuses it otherwise)
 }
 
 // Apply returns the body with e applied: every byte that e does not concern is
 // as it came. When nothing changes that is body itself, otherwise a new slice.
 // body must be the one that was parsed, and stays as it is.
 func (r *Request) Apply(body []byte, e Edit) []byte {
+	if r.boundary != "" {
+		return r.applyForm(body, e)
+	}
 	var list [3]splice
 	splices := list[:0]
 	if e.Model != "" && e.Model != r.Model {
 		splices = append(splices, splice{at: r.place("model", r.model), text: e.Model, kind: quotedText})
 	}
-	if e.MaxTokens > 0 && r.MaxTokens == 0 {
-		splices = append(splices, splice{at: r.place("max_tokens", r.maxTokens), number: e.MaxTokens, kind: integer})
+	if limit := r.Endpoint.limitMember(); e.MaxTokens > 0 && r.MaxTokens == 0 && limit != "" {
+		splices = append(splices, splice{at: r.place(limit, r.maxTokens), number: e.MaxTokens, kind: integer})
 	}
-	if e.IncludeUsage && r.Stream && !r.IncludeUsage {
+	if e.IncludeUsage && r.AsksForUsage() {
 		splices = append(splices, r.usageSplice(body))
 	}
 	if len(splices) == 0 {

@@ -2,9 +2,12 @@ package openai
 
 import "bytes"
 
-// maxEvent is the longest event that is read, in bytes. Longer ones pass
-// unread.
-const maxEvent = 1 << 20
+// The longest event that is read, in bytes. Longer ones pass unread. The last event
+// of a response repeats all of it, and has the usage.
+const (
+	maxEvent         = 1 << 20
+	maxResponseEvent = 8 << 20
+)
 
 // EventStream reads a text/event-stream answer while it passes by, in pieces cut
 // anywhere. It never fails: what it cannot read it passes on. The zero value is
@@ -23,14 +26,18 @@ const maxEvent = 1 << 20
 // taken to be that of the choice it came with: its last value for each choice is
 // kept, and without an event of the first kind Usage returns the sum of the
 // outputs with the largest input. With one choice that is simply the last usage
-// seen.
+// seen. In the streams of [Responses] and [Messages] usage is the whole answer's,
+// wherever it stands; the last one counts, and what it does not give is taken from
+// the one before.
 type EventStream struct {
+	// Endpoint is what was asked.
+	Endpoint Endpoint
 	// Strip removes each event that has an empty array of choices and a usage
 	// object: the gateway asked for usage, the client did not, and clients that
 	// did not ask trip over an event without choices.
 	Strip bool
 	// Text, if not nil, is called with what the model generated, as JSON-escaped
-	// text: content, reasoning, refusals, tool calls. The bytes are valid until
+	// text: content, reasoning, refusals, transcripts, tool calls. The bytes are valid until
 	// Text returns.
 	Text func(raw []byte)
 
@@ -58,10 +65,12 @@ type EventStream struct {
 // whether it reported anything sane.
 func (s *EventStream) Usage() (Usage, bool) { return s.tally.usage() }
 
-// Done reports whether "data: [DONE]" was seen. It comes after failures too.
+// Done reports whether the stream has said that it is over: "data: [DONE]", or the
+// last event of a response or message. It comes after failures too.
 func (s *EventStream) Done() bool { return s.done }
 
-// Finished reports whether a choice had a finish_reason.
+// Finished reports whether a choice had a finish_reason, or a message a
+// stop_reason.
 func (s *EventStream) Finished() bool { return s.finished }
 
 // Body returns how many bytes came up to the end of the event with the first
@@ -71,10 +80,11 @@ func (s *EventStream) Body() int64 { return s.body }
 // Failed reports whether an event had an error.
 func (s *EventStream) Failed() bool { return s.failed }
 
-// Events returns how many events had choices.
+// Events returns how many events had choices, or text.
 func (s *EventStream) Events() int64 { return s.events }
 
-// Oversize returns how many events were longer than 1 MiB, and so not read.
+// Oversize returns how many events were longer than 1 MiB (8 MiB in a response), and
+// so not read.
 func (s *EventStream) Oversize() int64 { return s.oversize }
 
 // Stripped returns how many events were removed.
@@ -154,7 +164,7 @@ func (s *EventStream) tail(w *pass, start int, last bool) {
 	heldBack := s.Strip && len(s.held) > 0
 	s.held = append(s.held, rest...)
 	switch {
-	case len(s.held) > maxEvent:
+	case len(s.held) > s.maxEvent():
 		s.oversize++
 		s.skipping = true
 	case last:
@@ -176,7 +186,7 @@ func (s *EventStream) read(event []byte) (bare bool) {
 	if s.skipping {
 		return false
 	}
-	if len(event) > maxEvent {
+	if len(event) > s.maxEvent() {
 		s.oversize++
 		return false
 	}
@@ -193,9 +203,23 @@ func (s *EventStream) read(event []byte) (bare bool) {
 	case string(text) == "[DONE]":
 		s.done = true
 		return false
+	case s.Endpoint == Responses:
+		s.response(text)
+		return false
+	case s.Endpoint == Messages:
+		s.message(text)
+		return false
 	default:
 		return s.chunk(text)
 	}
+}
+
+// maxEvent is the longest event that is read.
+func (s *EventStream) maxEvent() int {
+	if s.Endpoint == Responses {
+		return maxResponseEvent
+	}
+	return maxEvent
 }
 
 // pass collects what to pass on in place of p. As long as that is the beginning

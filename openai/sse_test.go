@@ -21,9 +21,13 @@ type streamed struct {
 
 // readStream gives the pieces to an EventStream, the last of them as the end.
 func readStream(strip bool, pieces ...[]byte) streamed {
+	return readStreamOf(Unknown, strip, pieces...)
+}
+
+func readStreamOf(ep Endpoint, strip bool, pieces ...[]byte) streamed {
 	var got streamed
 	var out, text []byte
-	s := EventStream{Strip: strip, Text: func(raw []byte) {
+	s := EventStream{Endpoint: ep, Strip: strip, Text: func(raw []byte) {
 		text = append(text, raw...)
 		text = append(text, '|')
 	}}
@@ -73,9 +77,9 @@ func TestEventStreamRecordedSplits(t *testing.T) {
 		t.Run(r.File, func(t *testing.T) {
 			t.Parallel()
 			for _, strip := range []bool{false, true} {
-				want := readStream(strip, r.body)
+				want := readStreamOf(r.endpoint(), strip, r.body)
 				split(r.body, func(pieces ...[]byte) {
-					if got := readStream(strip, pieces...); got != want {
+					if got := readStreamOf(r.endpoint(), strip, pieces...); got != want {
 						t.Fatalf("strip %v, %d pieces, the first of %d bytes (-want +got):\n%s", strip, len(pieces), len(pieces[0]), cmp.Diff(want, got))
 					}
 				})
@@ -138,7 +142,7 @@ func (c chunkOf) text() string {
 // What is read of a recorded stream is what encoding/json reads of its events,
 // and Strip removes exactly the events that report usage and nothing else.
 func TestEventStreamRecorded(t *testing.T) {
-	for _, r := range recordings(t, isStream) {
+	for _, r := range recordings(t, func(r recording) bool { return isStream(r) && hasChoices(r) }) {
 		t.Run(r.File, func(t *testing.T) {
 			var want streamed
 			var last Usage
@@ -233,8 +237,8 @@ func TestEventStreamUsage(t *testing.T) {
 		ok           bool
 	}{
 		{"none", hello + finish, Usage{}, false},
-		{"details", `data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":8,"prompt_tokens_details":{"cached_tokens":7},"completion_tokens_details":{"reasoning_tokens":6}}}` + "\n\n", Usage{9, 8, 7, 6}, true},
-		{"other names", `data: {"usage":{"input_tokens":9,"output_tokens":8,"input_tokens_details":{"cached_tokens":7},"output_tokens_details":{"reasoning_tokens":6}}}` + "\n\n", Usage{9, 8, 7, 6}, true},
+		{"details", `data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":8,"prompt_tokens_details":{"cached_tokens":7},"completion_tokens_details":{"reasoning_tokens":6}}}` + "\n\n", Usage{Input: 9, Output: 8, Cached: 7, Reasoning: 6}, true},
+		{"other names", `data: {"usage":{"input_tokens":9,"output_tokens":8,"input_tokens_details":{"cached_tokens":7},"output_tokens_details":{"reasoning_tokens":6}}}` + "\n\n", Usage{Input: 9, Output: 8, Cached: 7, Reasoning: 6}, true},
 		{"details are null", `data: {"usage":{"prompt_tokens":9,"prompt_tokens_details":null,"completion_tokens_details":{"reasoning_tokens":null}}}` + "\n\n", Usage{Input: 9}, true},
 		{"a null at the end changes nothing", usage + `data: {"choices":[],"usage":null}` + "\n\n", Usage{Input: 3, Output: 5}, true},
 		{"zeros and the truth last", chunk("0", `{"prompt_tokens":0,"completion_tokens":0}`) + chunk("0", `{"prompt_tokens":4,"completion_tokens":2}`), Usage{Input: 4, Output: 2}, true},

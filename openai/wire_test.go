@@ -21,7 +21,7 @@ type recording struct {
 }
 
 func (r recording) endpoint() Endpoint {
-	for _, e := range []Endpoint{ChatCompletions, Completions} {
+	for _, e := range Endpoints() {
 		if e.String() == r.Endpoint {
 			return e
 		}
@@ -30,25 +30,20 @@ func (r recording) endpoint() Endpoint {
 }
 
 // recordings returns the recorded answers that want accepts.
-func recordings(t testing.TB, want func(recording) bool) []recording {
+func recordings(t testing.TB, want func(recording) bool) (chosen []recording) {
 	t.Helper()
-	dir := filepath.Join("testdata", "wire")
-	index, err := os.ReadFile(filepath.Join(dir, "index.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all, chosen []recording
-	if err := json.Unmarshal(index, &all); err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range all {
-		if !want(r) {
-			continue
+	for _, dir := range []string{"wire", "endpoints"} {
+		for _, r := range index(t, dir) {
+			if !want(r) {
+				continue
+			}
+			body, err := os.ReadFile(filepath.Join("testdata", dir, r.File))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.body = body
+			chosen = append(chosen, r)
 		}
-		if r.body, err = os.ReadFile(filepath.Join(dir, r.File)); err != nil {
-			t.Fatal(err)
-		}
-		chosen = append(chosen, r)
 	}
 	if len(chosen) == 0 {
 		t.Fatal("no such recordings")
@@ -56,7 +51,26 @@ func recordings(t testing.TB, want func(recording) bool) []recording {
 	return chosen
 }
 
+// index lists the recordings of a folder.
+func index(t testing.TB, dir string) (all []recording) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", dir, "index.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &all); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
 func isStream(r recording) bool { return strings.HasSuffix(r.File, ".sse") }
+
+// hasChoices tells whether a recording is of an endpoint whose answers have choices.
+func hasChoices(r recording) bool {
+	ep := r.endpoint()
+	return ep == Unknown || ep == ChatCompletions || ep == Completions
+}
 
 func isPlain(r recording) bool { return r.Status == 200 && strings.HasSuffix(r.File, ".json") }
 
