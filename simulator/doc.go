@@ -1,7 +1,7 @@
-// Package simulator is a scripted upstream: it speaks OpenAI's chat completions
-// and completions as vLLM 0.32.0 does, byte for byte in shape, and generates
-// text by a script instead of a model. It keeps a ledger of its own of what it
-// really did.
+// Package simulator is a scripted upstream: it speaks OpenAI's chat completions,
+// completions, responses, embeddings, rerank, score and audio, and Anthropic's
+// messages, as vLLM 0.32.0 does, byte for byte in shape, and generates text by a
+// script instead of a model. It keeps a ledger of its own of what it really did.
 //
 // It is the demo model, the judge of truth in end-to-end tests (what the
 // gateway billed is compared with the ledger) and the upstream of benchmarks.
@@ -39,6 +39,12 @@
 // finish sends it on each choice's last chunk only, for that choice; zeros sends
 // zeros with each chunk, then the truth in the final event.
 //
+// Responses and messages report usage in their last events, whatever the request
+// asks, or never. Embeddings, rerank and score have prompt tokens only: a query is
+// counted with each text that it is compared with. Audio is counted in seconds, of
+// 32 000 bytes of the file each, and in tokens in a stream of which usage is asked,
+// 50 for each second.
+//
 // # Failures
 //
 // In a stream a failure comes in the place of chunk N (from 0), at its time; if
@@ -53,6 +59,9 @@
 //	hang:N      nothing more until the client leaves; hang:0 not even headers
 //	error:N     an error event as vLLM sends when its engine dies, then [DONE]
 //	type        a JSON answer to a stream request
+//
+// The streams of responses and messages have no [DONE]: with done=no they lack their
+// own last event, and with error they end in response.failed or in an error event.
 //
 // A plain answer fails when it was generated: reset, close, hang and end amid
 // its body, garbage by a body that is not JSON, error by a 500. There too drop,

@@ -76,18 +76,20 @@ func (x *exchange) serve(page *page) error {
 	if strings.HasPrefix(x.r.URL.Path, "/v1/") && !x.authorized() {
 		return unauthorized()
 	}
-	method, handle := http.MethodPost, x.complete
-	switch x.r.URL.Path {
-	case "/v1/chat/completions", "/v1/completions":
-	case "/v1/models":
-		method, handle = http.MethodGet, x.listModels
-	default:
-		return notFound()
+	if x.r.URL.Path == "/v1/models" {
+		if x.r.Method != http.MethodGet {
+			return badMethod()
+		}
+		return x.listModels()
 	}
-	if x.r.Method != method {
+	prepare, media := x.handler()
+	switch {
+	case prepare == nil:
+		return notFound()
+	case x.r.Method != http.MethodPost:
 		return badMethod()
 	}
-	return handle(page, body)
+	return x.complete(page, body, prepare, media)
 }
 
 // readBody reads the request to its end, without which the server does not
@@ -115,23 +117,38 @@ func (x *exchange) authorized() bool {
 	return x.sim.key == "" || bearer(x.r.Header) == x.sim.key
 }
 
-func (x *exchange) listModels(*page, []byte) error {
+// handler returns what reads the requests to a path and plans their answers, and the
+// content type it reads; nil if nothing is served there.
+func (x *exchange) handler() (prepare func([]byte) error, media string) {
+	switch x.r.URL.Path {
+	case pathChat, pathCompletions, pathResponses, pathMessages:
+		return x.prepareText, jsonType
+	case pathEmbeddings, pathRerank, pathScore, pathCountTokens:
+		return x.prepareNumbers, jsonType
+	case pathTranscriptions, pathTranslations:
+		return x.prepareAudio, "multipart/form-data"
+	default:
+		return nil, ""
+	}
+}
+
+func (x *exchange) listModels() error {
 	x.entry.Status = http.StatusOK
 	x.w.Header().Set("Content-Type", "application/json")
 	_, err := x.w.Write(x.sim.modelList)
 	return err
 }
 
-// complete answers a completion.
-func (x *exchange) complete(page *page, body []byte) error {
+// complete answers a request.
+func (x *exchange) complete(page *page, body []byte, prepare func([]byte) error, want string) error {
 	media, _, err := mime.ParseMediaType(x.r.Header.Get("Content-Type"))
-	if err != nil || media != "application/json" {
+	if err != nil || media != want {
 		return &refusal{
 			status: http.StatusBadRequest, kind: "Bad Request",
-			message: "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed",
+			message: "1 validation error:\n  Unsupported Media Type: Only '" + want + "' is allowed",
 		}
 	}
-	if err := x.prepare(body); err != nil {
+	if err := prepare(body); err != nil {
 		return err
 	}
 	x.sim.ledger.update(page, &x.entry)
@@ -145,37 +162,58 @@ func (x *exchange) complete(page *page, body []byte) error {
 	}
 }
 
-// prepare reads the body and decides what will be generated.
-func (x *exchange) prepare(body []byte) error {
-	chat := x.r.URL.Path == "/v1/chat/completions"
-	req, err := parseRequest(body, chat)
+// prepareText reads the body and decides what will be generated.
+func (x *exchange) prepareText(body []byte) error {
+	req, err := parseRequest(body, x.r.URL.Path)
 	if err != nil {
 		return err
 	}
 	x.req = req
-	x.entry.Model, x.entry.Stream = req.model, req.stream
 	x.entry.MaxTokens, x.entry.IncludeUsage = req.max, req.usage
 	x.entry.Prompt = promptTokens(req.prompts)
-	model, err := x.sim.model(req.model)
+	model, err := x.choose(req)
 	if err != nil {
 		return err
+	}
+	if err := x.addChoices(model.Context); err != nil {
+		return err
+	}
+	switch x.r.URL.Path {
+	case pathResponses:
+		x.wire = newResponseWire(&x.script, req, x.head(model.Name, "resp_"))
+	case pathMessages:
+		x.wire = newMessageWire(&x.script, x.head(model.Name, "chatcmpl-"))
+	case pathChat:
+		h := x.head(model.Name, "chatcmpl-")
+		h.object, h.chunk = "chat.completion", "chat.completion.chunk"
+		x.wire = newChoicesWire(true, &x.script, req, h)
+	default:
+		h := x.head(model.Name, "cmpl-")
+		h.object, h.chunk = "text_completion", "text_completion"
+		x.wire = newChoicesWire(false, &x.script, req, h)
+	}
+	return nil
+}
+
+// choose finds the model that a request names, and the script of its answer.
+func (x *exchange) choose(req *request) (Model, error) {
+	x.entry.Model, x.entry.Stream = req.model, req.stream
+	model, err := x.sim.model(req.model)
+	if err != nil {
+		return Model{}, err
 	}
 	x.entry.Model = model.Name
 	script := model.Script
 	if key := x.sim.keys[bearer(x.r.Header)]; key != nil {
 		if script, err = script.Override(key.next()); err != nil {
-			return badRequest("key", "%v", err)
+			return Model{}, badRequest("key", "%v", err)
 		}
 	}
 	x.script, err = script.Override(strings.Join(x.r.Header.Values("X-Simulate"), ","))
 	if err != nil {
-		return badRequest("", "header x-simulate: %v", err)
+		return Model{}, badRequest("", "header x-simulate: %v", err)
 	}
-	if err := x.addChoices(model.Context); err != nil {
-		return err
-	}
-	x.wire = newWire(chat, &x.script, req, x.head(model.Name, chat))
-	return nil
+	return model, nil
 }
 
 // addChoices adds n choices for each prompt. window is the model's context.
@@ -196,15 +234,10 @@ func (x *exchange) addChoices(window int64) error {
 	return nil
 }
 
-// head returns the members with which each object of the answer begins.
-func (x *exchange) head(model string, chat bool) head {
-	h := head{
-		id: x.entry.RequestID, created: x.entry.Start.Unix(), model: model,
-		prefix: "cmpl-", object: "text_completion", chunk: "text_completion",
-	}
-	if chat {
-		h.prefix, h.object, h.chunk = "chatcmpl-", "chat.completion", "chat.completion.chunk"
-	}
+// head returns the members with which each object of the answer begins; prefix is
+// that of its id.
+func (x *exchange) head(model, prefix string) head {
+	h := head{id: x.entry.RequestID, created: x.entry.Start.Unix(), model: model, prefix: prefix}
 	if h.id == "" {
 		h.id = randomID()
 	}

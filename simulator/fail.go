@@ -56,11 +56,12 @@ func (x *exchange) failStream(out *eventWriter) error {
 
 // sendError ends a stream as a dying engine does.
 func (x *exchange) sendError(out *eventWriter) error {
-	if err := out.send([]byte(errorEvent)); err != nil {
+	event, after := x.wire.failure()
+	if err := out.send(event); err != nil {
 		return err
 	}
-	if !x.script.NoDone {
-		if err := out.send([]byte(doneEvent)); err != nil {
+	if !x.script.NoDone && after != nil {
+		if err := out.send(after); err != nil {
 			return err
 		}
 	}

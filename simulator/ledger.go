@@ -36,10 +36,11 @@ type Entry struct {
 	Stream       bool        `json:"stream"`
 	MaxTokens    int64       `json:"max_tokens"` // 0 if the request has none
 	IncludeUsage bool        `json:"include_usage"`
-	Prompt       int64       `json:"prompt"`     // tokens
-	Completion   int64       `json:"completion"` // tokens generated until the end, or until the client left
-	UsageSent    bool        `json:"usage_sent"` // the usage of the whole answer was written
-	Status       int         `json:"status"`     // HTTP status; 0 if none was sent
+	Prompt       int64       `json:"prompt"`            // tokens
+	Completion   int64       `json:"completion"`        // tokens generated until the end, or until the client left
+	Seconds      float64     `json:"seconds,omitempty"` // of audio
+	UsageSent    bool        `json:"usage_sent"`        // the usage of the whole answer was written
+	Status       int         `json:"status"`            // HTTP status; 0 if none was sent
 	Outcome      Outcome     `json:"outcome"`
 	Start        time.Time   `json:"start"`
 	FirstToken   time.Time   `json:"first_token,omitzero"`

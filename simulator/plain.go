@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// plain answers with one JSON object.
+// plain answers with one object.
 func (x *exchange) plain() error {
 	defer x.pacer.stop()
 	if err := x.generate(); err != nil {
@@ -51,24 +51,24 @@ func (x *exchange) stepsSince(first time.Time) int64 {
 
 // sendPlain sends the answer.
 func (x *exchange) sendPlain() error {
-	body := x.plainBody()
-	x.plainHeader(len(body))
+	body, mime, usage := x.plainBody()
+	x.plainHeader(len(body), mime)
 	if _, err := x.w.Write(body); err != nil {
 		return fmt.Errorf("write answer: %w", err)
 	}
-	x.entry.UsageSent = x.wire.usage
+	x.entry.UsageSent = usage
 	return nil
 }
 
 // sendHalf sends the first half of the answer, of which the length is announced
 // or not.
 func (x *exchange) sendHalf(announce bool) error {
-	body := x.plainBody()
+	body, mime, _ := x.plainBody()
 	length := -1
 	if announce {
 		length = len(body)
 	}
-	x.plainHeader(length)
+	x.plainHeader(length, mime)
 	if _, err := x.w.Write(body[:len(body)/2]); err != nil {
 		return fmt.Errorf("write half of the answer: %w", err)
 	}
@@ -76,10 +76,10 @@ func (x *exchange) sendHalf(announce bool) error {
 }
 
 // plainHeader sends the headers; a negative length is not announced.
-func (x *exchange) plainHeader(length int) {
+func (x *exchange) plainHeader(length int, mime string) {
 	x.entry.Status = http.StatusOK
 	h := x.w.Header()
-	h.Set("Content-Type", "application/json")
+	h.Set("Content-Type", mime)
 	if length >= 0 {
 		h.Set("Content-Length", strconv.Itoa(length))
 	}
@@ -89,15 +89,15 @@ func (x *exchange) plainHeader(length int) {
 	x.w.WriteHeader(http.StatusOK)
 }
 
-func (x *exchange) plainBody() []byte {
-	body := x.wire.plain(x.choices, x.entry.Prompt, x.entry.Completion)
+func (x *exchange) plainBody() (body []byte, mime string, usage bool) {
+	body, mime, usage = x.wire.plain(x.choices, &x.entry)
 	if !x.script.Gzip {
-		return body
+		return body, mime, usage
 	}
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	// A write to memory cannot fail.
 	_, _ = z.Write(body)
 	_ = z.Close()
-	return b.Bytes()
+	return b.Bytes(), mime, usage
 }

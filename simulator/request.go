@@ -20,6 +20,8 @@ type request struct {
 	maxName    string // the member that max is from
 	n          int64
 	prompts    []prompt
+
+	instructions string // of a response
 }
 
 // prompt is one text to be answered.
@@ -54,7 +56,7 @@ func (m members) integer(name string, v *int64) error {
 }
 
 // parseRequest reads and checks a body. Its errors are refusals.
-func parseRequest(body []byte, chat bool) (*request, error) {
+func parseRequest(body []byte, path string) (*request, error) {
 	m, err := parseBody(body)
 	if err != nil {
 		return nil, err
@@ -66,10 +68,10 @@ func parseRequest(body []byte, chat bool) (*request, error) {
 		m.integer("n", &r.n),
 	)
 	if err == nil {
-		err = r.readStreamOptions(m)
+		err = r.readStreamOptions(m, path)
 	}
 	if err == nil {
-		err = r.readMax(m, chat)
+		err = r.readMax(m, path)
 	}
 	if err != nil {
 		return nil, err
@@ -77,8 +79,23 @@ func parseRequest(body []byte, chat bool) (*request, error) {
 	if r.n < 1 || r.n > maxChoices {
 		return nil, badRequest("", "n must be at least 1 and at most %d, got %d.", maxChoices, r.n)
 	}
-	r.prompts, err = m.prompts(chat)
+	r.prompts, err = r.readPrompts(m, path)
 	return r, err
+}
+
+// readPrompts reads what is to be answered at a path.
+func (r *request) readPrompts(m members, path string) ([]prompt, error) {
+	switch path {
+	case pathResponses:
+		p, instructions, err := m.responseInput()
+		r.instructions = instructions
+		return []prompt{p}, err
+	case pathMessages:
+		p, err := m.messageInput()
+		return []prompt{p}, err
+	default:
+		return m.prompts(path == pathChat)
+	}
 }
 
 func parseBody(body []byte) (members, error) {
@@ -93,7 +110,7 @@ func parseBody(body []byte) (members, error) {
 	return m, nil
 }
 
-func (r *request) readStreamOptions(m members) error {
+func (r *request) readStreamOptions(m members, path string) error {
 	var options members
 	if err := m.read("stream_options", &options, "model_attributes_type", "dictionary"); err != nil {
 		return err
@@ -101,7 +118,7 @@ func (r *request) readStreamOptions(m members) error {
 	if options == nil {
 		return nil
 	}
-	if !r.stream {
+	if !r.stream && path != pathResponses {
 		return badRequest("stream_options", "Stream options can only be defined when `stream=True`. (parameter=stream_options)")
 	}
 	return errors.Join(
@@ -111,10 +128,13 @@ func (r *request) readStreamOptions(m members) error {
 }
 
 // readMax reads the limit of completion tokens, 0 if there is none.
-func (r *request) readMax(m members, chat bool) error {
+func (r *request) readMax(m members, path string) error {
 	names := []string{"max_tokens"}
-	if chat {
+	switch path {
+	case pathChat:
 		names = append(names, "max_completion_tokens") // wins
+	case pathResponses:
+		names = []string{"max_output_tokens"}
 	}
 	for _, name := range names {
 		if raw, ok := m[name]; !ok || string(raw) == "null" {
@@ -141,9 +161,7 @@ func (r *request) fit(p prompt, window int64) (int64, error) {
 		return 0, badRequest(r.maxName, "%s=%d cannot be greater than max_model_len=%d. "+
 			"Please request fewer output tokens. (parameter=%s, value=%d)", r.maxName, r.max, window, r.maxName, r.max)
 	case p.tokens > window:
-		return 0, badRequest("input_tokens", "This model's maximum context length is %d tokens. However, your prompt contains "+
-			"at least %d input tokens, which exceeds this limit even without any output tokens. Please reduce the length of the "+
-			"input prompt. (parameter=input_tokens, value=%d)", window, window+1, window+1)
+		return 0, tooLong(window)
 	case p.tokens == window:
 		return 0, badRequest("max_tokens", "max_tokens must be at least 1, got 0. (parameter=max_tokens, value=0)")
 	case r.max == 0:
@@ -151,6 +169,13 @@ func (r *request) fit(p prompt, window int64) (int64, error) {
 	default:
 		return min(r.max, window-p.tokens), nil
 	}
+}
+
+// tooLong refuses a prompt that does not fit into a window.
+func tooLong(window int64) error {
+	return badRequest("input_tokens", "This model's maximum context length is %d tokens. However, your prompt contains "+
+		"at least %d input tokens, which exceeds this limit even without any output tokens. Please reduce the length of the "+
+		"input prompt. (parameter=input_tokens, value=%d)", window, window+1, window+1)
 }
 
 // PromptTokens returns the prompt tokens that a request of this body is said to

@@ -49,7 +49,7 @@ func TestRefusals(t *testing.T) {
 		status     int
 		want       string
 	}{
-		"unknown path":       {"/v1/embeddings", `{}`, 404, `{"detail":"Not Found"}`},
+		"unknown path":       {"/v1/images", `{}`, 404, `{"detail":"Not Found"}`},
 		"unknown model":      {chatPath, `{"model":"x",` + hello + `}`, 404, "{\"error\":{\"message\":\"The model `x` does not exist. Valid aliases: m, other.\",\"type\":\"NotFoundError\",\"param\":\"model\",\"code\":404}}"},
 		"wrong method":       {"/v1/models", `{}`, 405, `{"detail":"Method Not Allowed"}`},
 		"bad JSON":           {chatPath, `{"model":`, 400, `"type":"Bad Request","param":"body.9","code":400}}`},

@@ -60,11 +60,11 @@ func (x *exchange) step(out *eventWriter) error {
 }
 
 // sendChunk sends the next chunk of a choice, and before the first of all what
-// opens a chat.
+// opens the stream.
 func (x *exchange) sendChunk(out *eventWriter, c *choice) error {
 	if x.chunks == 0 {
 		x.entry.FirstToken = time.Now()
-		if err := x.sendRoles(out); err != nil {
+		if err := x.wire.begin(x.choices, out.send); err != nil {
 			return err
 		}
 	}
@@ -78,19 +78,7 @@ func (x *exchange) sendChunk(out *eventWriter, c *choice) error {
 	if last {
 		c.over = true
 		x.open--
-		x.entry.UsageSent = x.open == 0 && x.wire.rides == ridesFinish
-	}
-	return nil
-}
-
-func (x *exchange) sendRoles(out *eventWriter) error {
-	if !x.wire.chat {
-		return nil
-	}
-	for i := range x.choices {
-		if err := out.send(x.wire.role(&x.choices[i])); err != nil {
-			return err
-		}
+		x.entry.UsageSent = x.open == 0 && x.wire.ridesLast()
 	}
 	return nil
 }
@@ -100,16 +88,10 @@ func (x *exchange) closeStream(out *eventWriter) error {
 	if err := x.failStream(out); err != nil {
 		return err
 	}
-	if x.wire.final {
-		if err := out.send(x.wire.usageEvent(x.entry.Prompt, x.entry.Completion)); err != nil {
-			return err
-		}
-		x.entry.UsageSent = true
-	}
-	if !x.script.NoDone {
-		if err := out.send([]byte(doneEvent)); err != nil {
-			return err
-		}
+	sent, err := x.wire.end(&x.entry, !x.script.NoDone, out.send)
+	x.entry.UsageSent = x.entry.UsageSent || sent
+	if err != nil {
+		return err
 	}
 	return out.close()
 }

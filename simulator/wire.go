@@ -18,6 +18,8 @@ const (
 	errorEvent   = `data: {"error": {"message": "` + engineDied + `", "type": "InternalServerError", "param": null, "code": 500}}` + "\n\n"
 )
 
+const jsonType = "application/json"
+
 // head is what the objects of an answer begin with.
 type head struct {
 	prefix, id    string
@@ -73,22 +75,41 @@ const (
 	ridesZeros
 )
 
-// wire renders an answer. What it returns is valid until the next call.
-type wire struct {
+// wire renders an answer in the shape of an endpoint. What it returns is valid until
+// the next call.
+type wire interface {
+	// begin sends what comes before the first chunk.
+	begin(choices []choice, send func(event []byte) error) error
+	// chunk returns the next event of a choice, with count tokens.
+	chunk(c *choice, count int64, last bool) []byte
+	// end sends what comes after the last chunk, without the end itself unless done.
+	// It tells whether the usage of the whole answer was sent.
+	end(e *Entry, done bool, send func(event []byte) error) (usageSent bool, err error)
+	// ridesLast tells whether usage is sent with the last chunk of each choice.
+	ridesLast() bool
+	// failure is the event of an engine that dies, and what comes after it.
+	failure() (event, after []byte)
+	// plain returns the whole answer, its content type, and whether it has usage.
+	plain(choices []choice, e *Entry) (body []byte, mime string, usage bool)
+}
+
+// choicesWire is the wire of chats, completions and transcripts.
+type choicesWire struct {
 	chat    bool
 	head    head
 	shape   shape
 	pad     string
 	rides   riding
-	final   bool   // a usage event ends the stream
-	usage   bool   // a plain answer has usage
-	opening []byte // of an event, up to the choices
+	final   bool    // a usage event ends the stream
+	usage   bool    // a plain answer has usage
+	opening []byte  // of an event, up to the choices
+	last    *choice // that was ended, where the wire of another endpoint needs it
 	buf     []byte
 }
 
-func newWire(chat bool, s *Script, r *request, h head) wire {
-	w := wire{chat: chat, head: h, shape: shapeOf(chat), usage: s.Usage != UsageNever}
-	w.pad = strings.Repeat("x", int(s.Pad))
+func newChoicesWire(chat bool, s *Script, r *request, h head) *choicesWire {
+	w := &choicesWire{chat: chat, head: h, shape: shapeOf(chat), usage: s.Usage != UsageNever}
+	w.pad = padding(s)
 	w.opening = h.append([]byte("data: "), h.chunk)
 	switch s.Usage {
 	case UsageNever:
@@ -108,7 +129,7 @@ func newWire(chat bool, s *Script, r *request, h head) wire {
 }
 
 // role returns the event that opens a choice of a chat.
-func (w *wire) role(c *choice) []byte {
+func (w *choicesWire) role(c *choice) []byte {
 	b := append(w.buf[:0], w.opening...)
 	b = append(b, `{"index":`...)
 	b = strconv.AppendInt(b, c.index, 10)
@@ -118,8 +139,35 @@ func (w *wire) role(c *choice) []byte {
 	return w.buf
 }
 
-// chunk returns the next event of a choice, with count tokens.
-func (w *wire) chunk(c *choice, count int64, last bool) []byte {
+func (w *choicesWire) begin(choices []choice, send func([]byte) error) error {
+	for i := range choices {
+		if !w.chat {
+			break
+		}
+		if err := send(w.role(&choices[i])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *choicesWire) end(e *Entry, done bool, send func([]byte) error) (usageSent bool, err error) {
+	if w.final {
+		if err := send(w.usageEvent(e.Prompt, e.Completion)); err != nil {
+			return false, err
+		}
+	}
+	if done {
+		err = send([]byte(doneEvent))
+	}
+	return w.final, err
+}
+
+func (w *choicesWire) ridesLast() bool { return w.rides == ridesFinish }
+
+func (w *choicesWire) failure() (event, after []byte) { return []byte(errorEvent), []byte(doneEvent) }
+
+func (w *choicesWire) chunk(c *choice, count int64, last bool) []byte {
 	b := append(w.buf[:0], w.opening...)
 	b = append(b, `{"index":`...)
 	b = strconv.AppendInt(b, c.index, 10)
@@ -142,7 +190,7 @@ func (w *wire) chunk(c *choice, count int64, last bool) []byte {
 }
 
 // usageEvent returns the event without choices.
-func (w *wire) usageEvent(prompt, completion int64) []byte {
+func (w *choicesWire) usageEvent(prompt, completion int64) []byte {
 	b := append(w.buf[:0], w.opening...)
 	b = append(b, "]"...)
 	b = appendUsage(b, prompt, completion, "")
@@ -150,8 +198,7 @@ func (w *wire) usageEvent(prompt, completion int64) []byte {
 	return w.buf
 }
 
-// plain returns the whole answer.
-func (w *wire) plain(choices []choice, prompt, completion int64) []byte {
+func (w *choicesWire) plain(choices []choice, e *Entry) (body []byte, mime string, usage bool) {
 	b := w.head.append(w.buf[:0], w.head.object)
 	for i := range choices {
 		if i > 0 {
@@ -161,18 +208,18 @@ func (w *wire) plain(choices []choice, prompt, completion int64) []byte {
 	}
 	b = append(b, `],"service_tier":null,`+fingerprint...)
 	if w.usage {
-		b = appendUsage(b, prompt, completion, `,"prompt_tokens_details":null,"completion_tokens_details":null`)
+		b = appendUsage(b, e.Prompt, e.Completion, `,"prompt_tokens_details":null,"completion_tokens_details":null`)
 	}
 	if w.chat {
 		b = append(b, `,"prompt_logprobs":null,"prompt_token_ids":null,"prompt_text":null`...)
 	}
 	w.buf = append(b, `,"kv_transfer_params":null,"ec_transfer_params":null,"metrics":null}`...)
-	return w.buf
+	return w.buf, jsonType, w.usage
 }
 
 // appendChoice appends a choice of a plain answer: the text is that of its
 // chunks.
-func (w *wire) appendChoice(b []byte, c *choice) []byte {
+func (w *choicesWire) appendChoice(b []byte, c *choice) []byte {
 	b = append(b, `{"index":`...)
 	b = strconv.AppendInt(b, c.index, 10)
 	if w.chat {
@@ -180,10 +227,7 @@ func (w *wire) appendChoice(b []byte, c *choice) []byte {
 	} else {
 		b = append(b, `,"text":"`...)
 	}
-	for step := range c.steps() {
-		from := step * c.per
-		b = w.appendText(b, c, from, min(c.per, c.total-from))
-	}
+	b = w.appendWhole(b, c)
 	if w.chat {
 		b = append(b, `","refusal":null,"annotations":null,"audio":null,"function_call":null,"reasoning":null},"logprobs":null,"finish_reason":`...)
 		b = appendQuoted(b, c.finish)
@@ -194,8 +238,21 @@ func (w *wire) appendChoice(b []byte, c *choice) []byte {
 	return append(b, `,"stop_reason":null,"token_ids":null,"prompt_logprobs":null,"prompt_token_ids":null,"routed_experts":null}`...)
 }
 
+// appendWhole appends the text of a choice, which is that of its chunks, without its
+// quotes.
+func (w *choicesWire) appendWhole(b []byte, c *choice) []byte {
+	for step := range c.steps() {
+		from := step * c.per
+		b = w.appendText(b, c, from, min(c.per, c.total-from))
+	}
+	return b
+}
+
+// padding is what a script adds to each chunk.
+func padding(s *Script) string { return strings.Repeat("x", int(s.Pad)) }
+
 // appendText appends the text of a chunk, without its quotes.
-func (w *wire) appendText(b []byte, c *choice, from, count int64) []byte {
+func (w *choicesWire) appendText(b []byte, c *choice, from, count int64) []byte {
 	for i := range count {
 		gap, token := c.source.token(from + i)
 		if gap {
@@ -208,7 +265,7 @@ func (w *wire) appendText(b []byte, c *choice, from, count int64) []byte {
 
 // appendRiding appends the usage that rides on a chunk, with which the choice
 // has done tokens.
-func (w *wire) appendRiding(b []byte, c *choice, done int64, last bool) []byte {
+func (w *choicesWire) appendRiding(b []byte, c *choice, done int64, last bool) []byte {
 	switch {
 	case w.rides == ridesTotals, w.rides == ridesFinish && last:
 		return appendUsage(b, c.prompt, done, w.shape.details)
