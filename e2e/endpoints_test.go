@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -281,6 +283,71 @@ func TestBrokenStreams(t *testing.T) {
 		}
 		if failed := strings.HasPrefix(tt.script, "fail="); failed != (rec.Outcome == ledger.Cut) {
 			t.Errorf("%s, %s: outcome %s", tt.path, tt.script, rec.Outcome)
+		}
+	}
+}
+
+// TestAbortedMessages: a client that leaves has its slot back, and is counted by what
+// it was sent.
+func TestAbortedMessages(t *testing.T) {
+	t.Parallel()
+	r := start(t, fixture{model: "tokens=1000,pace=5ms", limits: "  - {name: slots, per: [key], concurrency: 1}\n"})
+	for i, tt := range []struct{ path, members, event string }{
+		{messages, said + `,"max_tokens":2000`, "content_block_delta"},
+		{responses, `"input":"say something please"`, "response.output_text.delta"},
+	} {
+		ctx, leave := context.WithCancel(t.Context())
+		resp, err := r.send(ctx, http.MethodPost, tt.path, asking("m", tt.members+`,"stream":true`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(resp.Body)
+		for n := 0; n < 20 && lines.Scan(); {
+			if lines.Text() == "event: "+tt.event {
+				n++
+			}
+		}
+		leave()
+		resp.Body.Close()
+		rec, entry := r.settled(i + 1)[i], r.entry(i+1)
+		if rec.Outcome != ledger.Aborted || rec.Source != ledger.Estimated || rec.Tokens.Output < 19 || rec.Tokens.Output > 2*entry.Completion {
+			t.Errorf("%s: ledger %+v, the upstream generated %d", tt.path, rec, entry.Completion)
+		}
+		if tt.path == messages && rec.Tokens.Input != entry.Prompt {
+			t.Errorf("a message said at its start that its prompt has %d tokens, the ledger has %+v", entry.Prompt, rec)
+		}
+	}
+}
+
+// TestEndpointsOfPools has a pool of which only the last key works: every endpoint
+// comes to it, and when none is left each says so in its own dialect.
+func TestEndpointsOfPools(t *testing.T) {
+	t.Parallel()
+	spent := func(n int64) string {
+		if n < 3 {
+			return ""
+		}
+		return "fail=status:401"
+	}
+	r := pooled(t, fixture{}, "      retry: {keys: 3, tries: 3}\n", always("fail=status:401"), always("fail=status:403"), spent)
+	audio, contentType := recordingOf(t, 2_000_000, "model", "p")
+	for i, tt := range []struct{ path, body, contentType string }{
+		{messages, asking("p", said+`,"max_tokens":9,"stream":true`), "application/json"},
+		{embeddings, asking("p", `"input":"x"`), "application/json"},
+		{transcriptions, audio, contentType},
+	} {
+		if got := r.do(http.MethodPost, tt.path, tt.body, "Content-Type", tt.contentType); got.status != http.StatusOK {
+			t.Errorf("%s: status %d, body %s", tt.path, got.status, got.body)
+		}
+		rec := r.settled(i + 1)[i]
+		if rec.UpstreamKeyID == "" || rec.Source != ledger.Exact || rec.Outcome != ledger.OK {
+			t.Errorf("%s: ledger %+v", tt.path, rec)
+		}
+	}
+	for range 2 {
+		got := r.do(http.MethodPost, messages, asking("p", said+`,"max_tokens":9`))
+		if got.status != http.StatusServiceUnavailable || !strings.HasPrefix(got.body, `{"type":"error","error":{"type":"overloaded_error"`) {
+			t.Errorf("no key left: status %d, body %s", got.status, got.body)
 		}
 	}
 }
