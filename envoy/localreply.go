@@ -49,10 +49,7 @@ var localErrors = []struct {
 	when  string
 	error openai.Error
 }{
-	{`response.code == 413`, openai.Error{
-		Status: http.StatusRequestEntityTooLarge, Type: openai.TypeInvalidRequest, Code: openai.CodeTooLarge,
-		Message: "The request's body is larger than this gateway takes. Send less, or raise envoy.max_request_bytes.",
-	}},
+	{`response.code == 413`, *requestTooLarge()},
 	{`response.code_details.startsWith("ext_authz") || response.code_details.startsWith("ext_proc")`, openai.Error{
 		Status: http.StatusServiceUnavailable, Type: openai.TypeUnavailable, Code: openai.CodeOverloaded, RetryAfter: time.Second,
 		Message: "The gateway cannot decide about requests at the moment. Try again shortly.",
@@ -81,6 +78,13 @@ var localErrors = []struct {
 		Status: http.StatusBadRequest, Type: openai.TypeInvalidRequest,
 		Message: "The request is not valid HTTP, or has a header or a path that this gateway does not take.",
 	}},
+}
+
+func requestTooLarge() *openai.Error {
+	return &openai.Error{
+		Status: http.StatusRequestEntityTooLarge, Type: openai.TypeInvalidRequest, Code: openai.CodeTooLarge,
+		Message: "The request's body is larger than this gateway takes. Send less, or raise envoy.max_request_bytes.",
+	}
 }
 
 // mapped replaces an answer of Envoy's. Its header x-weir-error-source tells

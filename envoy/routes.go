@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -9,6 +10,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	prioritygroupv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/router/cluster_specifiers/priority_group/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -33,7 +35,7 @@ func routes(cfg *config.Config) *routev3.RouteConfiguration {
 		host.Routes = append(host.Routes, admittedAttempts(attempted))
 	}
 	for _, ep := range openai.Endpoints() {
-		host.Routes = append(host.Routes, entry(ep.Path()), notAllowed(ep, exactPath(ep.Path()), http.MethodPost))
+		host.Routes = append(host.Routes, tooLarge(ep, cfg.Envoy.MaxRequestBytes), entry(ep.Path()), notAllowed(ep, exactPath(ep.Path()), http.MethodPost))
 	}
 	for _, path := range []*routev3.RouteMatch{exactPath("/v1/models"), prefixPath("/v1/models/")} {
 		host.Routes = append(host.Routes, own(path, filterAuthz), notAllowed(openai.Unknown, path, http.MethodGet))
@@ -156,6 +158,21 @@ func entry(path string) *routev3.Route {
 		}},
 		TypedPerFilterConfig: enabled(filterAuthz, filterExtProc, filterLua),
 	}
+}
+
+// tooLarge refuses what says that it is larger than weir takes. Envoy would refuse it
+// by itself, but not before as much has come as it takes, and then not always: where
+// that fills its buffer to the byte it reads no further, and waits.
+func tooLarge(ep openai.Endpoint, limit uint32) *routev3.Route {
+	match := exactPath(ep.Path())
+	match.Headers = []*routev3.HeaderMatcher{exactHeader(":method", http.MethodPost), {
+		Name: "content-length", HeaderMatchSpecifier: &routev3.HeaderMatcher_RangeMatch{
+			RangeMatch: &typev3.Int64Range{Start: int64(limit) + 1, End: math.MaxInt64},
+		},
+	}}
+	r := refused(match, requestTooLarge().For(ep, ""))
+	r.TypedPerFilterConfig = enabled(filterAuthz)
+	return r
 }
 
 // own is an endpoint that weir answers itself.
