@@ -11,6 +11,8 @@ const (
 	DefaultListen          = "0.0.0.0:8080"
 	DefaultConnectTimeout  = 2 * time.Second
 	DefaultIdleTimeout     = 5 * time.Minute
+	DefaultMaxChoices      = 128 // as OpenAI has it
+	DefaultMaxLogprobs     = 20  // likewise
 	DefaultMaxRequestBytes = 8 << 20
 	DefaultModel           = "openai-gpt-oss-120b" // if it is served
 	DefaultPoolKeys        = 3                     // that one request may try
@@ -35,6 +37,7 @@ type Config struct {
 	Limits        []Limit
 	Ledger        Ledger
 	Envoy         Envoy
+	Requests      Bounds
 	Redis         *Redis // nil: limits are counted in memory
 }
 
@@ -61,8 +64,9 @@ type Upstream struct {
 	Offer   Offer
 	CAFile  string // "" is the system's bundle
 
-	Metering Metering
-	NeverAsk bool // streams must not be asked for their usage
+	Metering  Metering
+	CacheSalt Salt
+	NeverAsk  bool // streams must not be asked for their usage
 
 	// Timeouts.
 	Connect   time.Duration
@@ -70,6 +74,24 @@ type Upstream struct {
 	FirstByte time.Duration // of a streamed answer
 	Total     time.Duration // 0 is without end
 }
+
+// Bounds say what clients may ask for.
+type Bounds struct {
+	MaxChoices  int64    // n and best_of
+	MaxLogprobs int64    // alternatives of each token
+	Allow       []string // members that only engines know; see openai.Extensions
+}
+
+// Salt says whose prompts are kept apart from others' in an engine's cache.
+type Salt uint8
+
+// Whose they are.
+const (
+	SaltNone Salt = iota // nobody's
+	SaltKey
+	SaltUser
+	SaltTeam
+)
 
 // Metering says where event streams are read.
 type Metering uint8
@@ -133,6 +155,7 @@ type Model struct {
 	Weights   map[string]uint32 // upstream to its share of the beginnings; empty: the first gets all
 	Context   int64             // tokens; 0 is unknown
 	MaxOutput int64             // tokens; 0 writes nothing
+	Clamp     bool              // a limit that does not fit into the window is lowered, not refused
 	Rewrite   bool              // answers name the model as the request did
 }
 

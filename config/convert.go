@@ -29,6 +29,11 @@ func fromProto(file string, m *configv1.Config) *Config {
 			MaxRequestBytes: or(m.GetEnvoy().GetMaxRequestBytes(), DefaultMaxRequestBytes),
 		},
 	}
+	c.Requests = Bounds{
+		MaxChoices:  or(m.GetRequests().GetMaxChoices(), DefaultMaxChoices),
+		MaxLogprobs: or(m.GetRequests().GetMaxLogprobs(), DefaultMaxLogprobs),
+		Allow:       m.GetRequests().GetAllow(),
+	}
 	if r := m.GetStore().GetRedis(); r != nil {
 		c.Redis = &Redis{URL: Secret(r.GetUrl()), PasswordFile: within(dir, r.GetPasswordFile()), CAFile: within(dir, r.GetCaFile())}
 	}
@@ -42,7 +47,7 @@ func fromProto(file string, m *configv1.Config) *Config {
 		c.Models = append(c.Models, Model{
 			Name: mo.GetName(), Aliases: mo.GetAliases(), Upstreams: mo.GetUpstreams(),
 			ServedAs: mo.GetServedAs(), Weights: mo.GetWeights(), Rewrite: mo.GetRewriteResponse(),
-			Context: mo.GetContext(), MaxOutput: mo.GetMaxOutput(),
+			Context: mo.GetContext(), MaxOutput: mo.GetMaxOutput(), Clamp: mo.GetMaxTokens() == "clamp",
 		})
 	}
 	for name, p := range m.GetPlans() {
@@ -68,7 +73,7 @@ func upstream(dir string, u *configv1.Upstream) Upstream {
 	out := Upstream{
 		Name: u.GetName(), URL: parsed, Key: Secret(u.GetKey()), KeyFile: within(dir, u.GetKeyFile()),
 		Pool: pool(dir, u.GetKeys()), Offer: offers[u.GetModels()], CAFile: within(dir, u.GetCaFile()),
-		Metering: meterings[u.GetMetering()], NeverAsk: u.GetUsageRequest() == "never",
+		Metering: meterings[u.GetMetering()], CacheSalt: salts[u.GetCacheSalt()], NeverAsk: u.GetUsageRequest() == "never",
 		Connect: duration(t.GetConnect(), DefaultConnectTimeout),
 		Idle:    duration(t.GetIdle(), DefaultIdleTimeout),
 		Total:   duration(t.GetTotal(), 0),
@@ -76,6 +81,8 @@ func upstream(dir string, u *configv1.Upstream) Upstream {
 	out.FirstByte = duration(t.GetFirstByte(), out.Idle)
 	return out
 }
+
+var salts = map[string]Salt{"key": SaltKey, "user": SaltUser, "team": SaltTeam}
 
 var meterings = map[string]Metering{"native": MeteringNative, "streamed": MeteringStreamed}
 

@@ -43,6 +43,7 @@ type fixture struct {
 	idle              string // the upstream's idle timeout; "" is the default
 	metering          string // of the upstream; "" is the default
 	ledger            string // more of the ledger's options
+	salt              string // the upstream's cache_salt; "" is none
 	args              []string
 	killed            bool   // the test ends weir or Envoy by force
 	redis             string // URL of the store; "" counts in memory
@@ -114,6 +115,9 @@ func weirYAML(f fixture, upstream string) string {
 	}
 	if f.metering != "" {
 		timeouts += ", metering: " + f.metering
+	}
+	if f.salt != "" {
+		timeouts += ", cache_salt: " + f.salt
 	}
 	return fmt.Sprintf(`listen: 127.0.0.1:0
 run_dir: %s

@@ -124,6 +124,9 @@ func (x *Exchange) admit(ctx context.Context, body []byte) *openai.Error {
 		return err
 	}
 	x.asking, x.stream = request.Model, request.Stream
+	if err := x.g.bounds.check(&request); err != nil {
+		return err
+	}
 	route, err := x.resolve()
 	if err != nil {
 		return err
@@ -136,8 +139,17 @@ func (x *Exchange) admit(ctx context.Context, body []byte) *openai.Error {
 	if err := x.plan(route, limits.attempt); err != nil {
 		return err
 	}
-	x.choices = saturated(x.estimate(&request, body), request.N)
-	x.reserved = reservation(&request, x.model, x.input, x.choices)
+	prompts := x.estimate(&request, body)
+	x.choices = saturated(prompts, max(request.N, request.BestOf))
+	atMost, err := x.fit(&request, prompts)
+	if err != nil {
+		return err
+	}
+	bounded := request
+	if atMost > 0 {
+		bounded.MaxTokens = atMost
+	}
+	x.reserved = reservation(&bounded, x.model, x.input, x.choices)
 	if err := x.charge(ctx, limits.exchange); err != nil {
 		return err
 	}
@@ -146,7 +158,7 @@ func (x *Exchange) admit(ctx context.Context, body []byte) *openai.Error {
 		x.parting.begun = make(chan struct{})
 	}
 	x.body = request.Apply(body, openai.Edit{
-		Model: x.target.Model, MaxTokens: x.model.MaxOutput, IncludeUsage: x.asked,
+		Model: x.target.Model, MaxTokens: x.model.MaxOutput, AtMost: atMost, IncludeUsage: x.asked, CacheSalt: x.salt(),
 	})
 	x.sent = len(x.body)
 	x.rewritten = len(x.body) != len(body) || &x.body[0] != &body[0]

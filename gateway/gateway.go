@@ -39,6 +39,7 @@ type Gateway struct {
 	metrics  *telemetry.Metrics
 	log      zerolog.Logger
 	policy   policy
+	bounds   bounds
 	denials  denials
 	lengths  lengths
 	sizes    sizes
@@ -59,7 +60,7 @@ func New(opts Options) (*Gateway, error) {
 	return &Gateway{
 		denials: denials{requestsOnly: memory},
 		models:  opts.Models, keys: opts.Keys, limits: opts.Limits, ledger: opts.Ledger,
-		metrics: opts.Metrics, log: opts.Log, policy: p,
+		metrics: opts.Metrics, log: opts.Log, policy: p, bounds: newBounds(opts.Config.Requests),
 		live:     live{exchanges: map[ratelimit.ID]*Exchange{}, changed: make(chan struct{}, 1)},
 		instance: opts.Instance,
 	}, nil

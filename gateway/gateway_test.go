@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"math"
 	"net/http"
 	"strings"
 	"testing"
@@ -32,7 +33,7 @@ func newGateway(t *testing.T, keys map[string]*keyring.Key, limits ...config.Lim
 			{Name: "small", Upstreams: []string{"up"}, Context: 100},
 		},
 		Plans:  map[string][]config.Limit{"free": {{Name: "slots", Per: []config.Scope{config.PerKey}, Unit: config.Concurrency, Amount: 1}}},
-		Limits: limits,
+		Limits: limits, Requests: config.Bounds{MaxChoices: math.MaxInt64},
 	}
 	models, err := upstream.New(cfg, upstream.Options{})
 	if err != nil {
@@ -189,7 +190,7 @@ func TestReservation(t *testing.T) {
 		{"the client's max_tokens", `{"model":"big","messages":[],"max_tokens":7}`, openai.ChatCompletions, 7},
 		{"several choices", `{"model":"big","messages":[],"max_tokens":7,"n":3}`, openai.ChatCompletions, 21},
 		{"the model's default", `{"model":"big","messages":[]}`, openai.ChatCompletions, 1000},
-		{"no more than the window", `{"model":"small","messages":[],"max_tokens":5000}`, openai.ChatCompletions, 100},
+		{"no more than the window", `{"model":"small","messages":[]}`, openai.ChatCompletions, 100},
 		{"several prompts", `{"model":"big","prompt":["a","b"],"max_tokens":7,"n":2}`, openai.Completions, 28},
 		{"more than can be", `{"model":"big","prompt":["a","b"],"max_tokens":2147483647,"n":2147483647}`, openai.Completions, ratelimit.MaxAmount},
 	}

@@ -66,10 +66,13 @@ func (x *Exchange) comparedWith(r *openai.Request, body []byte, texts int) int64
 	return saturated(int64(texts), max(1, n))
 }
 
+// withMargin adds what an estimate may miss.
+func withMargin(input int64) int64 { return input + (input*15+99)/100 }
+
 // reservation is the most that an exchange is expected to take: the prompt with
 // a margin for what the estimate misses, and every answer at its full length.
 func reservation(r *openai.Request, m config.Model, input, choices int64) amounts {
-	input += (input*15 + 99) / 100
+	input = withMargin(input)
 	if !r.Endpoint.HasOutput() {
 		return amounts{input: input}
 	}

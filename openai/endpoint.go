@@ -119,5 +119,8 @@ func (e Endpoint) limitMember() string {
 	}
 }
 
+// salted tells whether vLLM takes a cache_salt there.
+func (e Endpoint) salted() bool { return e == ChatCompletions || e == Completions || e == Responses }
+
 // Generates tells whether its answers are text, in choices.
 func (e Endpoint) Generates() bool { return e == ChatCompletions || e == Completions }

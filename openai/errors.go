@@ -28,6 +28,7 @@ const (
 	CodeInvalidJSON      = "invalid_json"
 	CodeInvalidType      = "invalid_type"
 	CodeInvalidValue     = "invalid_value"
+	CodeUnsupported      = "unsupported_parameter"
 	CodeInvalidForm      = "invalid_form"
 	CodeDuplicate        = "duplicate_parameter"
 	CodeMissingParameter = "missing_required_parameter"

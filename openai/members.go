@@ -29,6 +29,10 @@ const (
 	memberMaxTokens
 	memberMaxCompletionTokens
 	memberN
+	memberBestOf
+	memberTopLogprobs
+	memberLogprobs
+	memberExtension // one of extensions
 	memberMessages
 	memberPrompt
 	memberInput
@@ -47,10 +51,9 @@ const (
 
 // knownMember returns what the member written as name, byte for byte, is.
 //
-// The reserved ones change what a request costs or touch the engine's own
-// scheduling, so that gateways tend to bound or refuse them: a body must not be
-// able to write their names in a way that only the engine understands. The last
-// two are members of stream_options.
+// The reserved ones and the extensions change what a request costs or touch the
+// engine's own scheduling: a body must not be able to write their names in a way that
+// only the engine understands. The last two are members of stream_options.
 func knownMember(name []byte) member {
 	switch string(name) {
 	case "model":
@@ -65,6 +68,12 @@ func knownMember(name []byte) member {
 		return memberMaxCompletionTokens
 	case "n":
 		return memberN
+	case "best_of":
+		return memberBestOf
+	case "top_logprobs":
+		return memberTopLogprobs
+	case "logprobs":
+		return memberLogprobs
 	case "messages":
 		return memberMessages
 	case "prompt":
@@ -91,12 +100,12 @@ func knownMember(name []byte) member {
 		return memberFunctions
 	case "response_format":
 		return memberResponseFormat
-	case "best_of", "use_beam_search", "ignore_eos", "min_tokens", "prompt_logprobs", "echo",
-		"top_logprobs", "logprobs", "priority", "request_id", "cache_salt", "kv_transfer_params",
-		"vllm_xargs", "chat_template", "mm_processor_kwargs", "truncate_prompt_tokens",
-		"prompt_embeds", "user", "include_usage", "continuous_usage_stats":
+	case "ignore_eos", "min_tokens", "echo", "user", "include_usage", "continuous_usage_stats":
 		return reservedMember
 	default:
+		if ExtensionOf(string(name)) != 0 {
+			return memberExtension
+		}
 		return unknownMember
 	}
 }

@@ -19,11 +19,16 @@ type Request struct {
 	Stream       bool
 	MaxTokens    int64 // the most tokens of a choice, the largest of the members that say so; 0 when none is given
 	N            int64 // choices asked for, 1 when not given
+	BestOf       int64 // choices generated to take N of, 0 when not given
+	Logprobs     int64 // alternatives of each token to be told, 0 when none
 	IncludeUsage bool  // the client asked for usage itself: stream_options.include_usage is true
+	Extensions   Extensions
 
 	// Where in the body the members' values stand; the zero span is an absent
 	// member, because offset 0 can belong to no value but the body's own.
 	model, maxTokens       span
+	maxCompletion          span // max_completion_tokens
+	cacheSalt              span
 	streamOptions          span // null or an object
 	includeUsage           span // inside streamOptions
 	prompt                 span // messages, prompt, input or documents, whichever the endpoint has
@@ -37,6 +42,9 @@ type Request struct {
 	members  int    // of the body
 	boundary string // of a form; there the spans are of its parts' contents
 }
+
+// PromptParam is the name of the member that carries the prompt, or most of it.
+func (r *Request) PromptParam() string { return r.Endpoint.promptMember() }
 
 // AsksForUsage tells whether the stream that the request asks for has no usage
 // unless stream_options ask for it, and they do not.
@@ -174,7 +182,13 @@ func (p *parser) memberValue(m member) bool {
 	case memberMaxTokens, memberMaxCompletionTokens, memberMaxOutputTokens:
 		ok = p.limit(m, start)
 	case memberN:
-		ok = p.choices()
+		ok = p.choices(&p.r.N)
+	case memberBestOf:
+		ok = p.choices(&p.r.BestOf)
+	case memberTopLogprobs, memberLogprobs:
+		ok = p.logprobs(m)
+	case memberExtension:
+		ok = p.extension()
 	case memberBackground:
 		ok = p.background()
 	default:

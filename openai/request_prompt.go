@@ -69,14 +69,17 @@ func (p *parser) limit(m member, start int) bool {
 	ok := p.integer(&p.r.MaxTokens)
 	if m != memberMaxCompletionTokens {
 		p.r.maxTokens = span{start, p.i}
+	} else {
+		p.r.maxCompletion = span{start, p.i}
 	}
 	return ok
 }
 
-// choices reads n, where it means choices.
-func (p *parser) choices() bool {
+// choices reads how many answers are wanted, or generated to choose from, where it
+// means that.
+func (p *parser) choices(n *int64) bool {
 	if p.r.Endpoint.usageOnRequest() {
-		return p.integer(&p.r.N)
+		return p.integer(n)
 	}
 	return p.value(1)
 }

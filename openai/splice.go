@@ -9,6 +9,8 @@ import (
 type Edit struct {
 	Model        string // the model to ask for instead; "" keeps the client's
 	MaxTokens    int64  // written as the endpoint's limit when above 0 and the client gave none
+	AtMost       int64  // a larger limit of the client's is lowered to it, when above 0
+	CacheSalt    string // what tells prompts of one tenant in the engine's cache from those of others; "" adds nothing
 	IncludeUsage bool   // ask for usage, if the answer is streamed and would have none (vLLM refuses it otherwise)
 }
 
@@ -19,13 +21,23 @@ func (r *Request) Apply(body []byte, e Edit) []byte {
 	if r.boundary != "" {
 		return r.applyForm(body, e)
 	}
-	var list [3]splice
+	var list [5]splice
 	splices := list[:0]
 	if e.Model != "" && e.Model != r.Model {
 		splices = append(splices, splice{at: r.place("model", r.model), text: e.Model, kind: quotedText})
 	}
 	if limit := r.Endpoint.limitMember(); e.MaxTokens > 0 && r.MaxTokens == 0 && limit != "" {
 		splices = append(splices, splice{at: r.place(limit, r.maxTokens), number: e.MaxTokens, kind: integer})
+	}
+	if e.AtMost > 0 && r.MaxTokens > e.AtMost {
+		for _, value := range []span{r.maxTokens, r.maxCompletion} {
+			if value != (span{}) {
+				splices = append(splices, splice{at: place{span: value}, number: e.AtMost, kind: integer})
+			}
+		}
+	}
+	if e.CacheSalt != "" && r.Endpoint.salted() {
+		splices = append(splices, splice{at: r.place("cache_salt", r.cacheSalt), text: e.CacheSalt, kind: quotedText})
 	}
 	if e.IncludeUsage && r.AsksForUsage() {
 		splices = append(splices, r.usageSplice(body))

@@ -16,7 +16,7 @@ func TestApply(t *testing.T) {
 		want       string // "" when nothing changes
 	}{
 		{"nothing asked", `{"messages":[],"model":"m","stream":true}`, Edit{}, ""},
-		{"nothing to change", `{"messages":[],"model":"m","stream":true,"max_tokens":5,"stream_options":{"include_usage":true}}`, Edit{"m", 9, true}, ""},
+		{"nothing to change", `{"messages":[],"model":"m","stream":true,"max_tokens":5,"stream_options":{"include_usage":true}}`, Edit{Model: "m", MaxTokens: 9, IncludeUsage: true}, ""},
 		{"no usage without stream", `{"messages":[],"stream":false}`, Edit{IncludeUsage: true}, ""},
 		{"model", `{"messages":[], "model" : "m" ,"x":1}`, Edit{Model: "big"}, `{"messages":[], "model" : "big" ,"x":1}`},
 		{"model that needs escapes", `{"model":"m","messages":[]}`, Edit{Model: "a\"\\\n\x1fé\xff"}, "{\"model\":\"a\\\"\\\\\\u000a\\u001fé\uFFFD\",\"messages\":[]}"},

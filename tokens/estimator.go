@@ -29,6 +29,16 @@ func (e *Estimator) Completion(name string, text *Features) int64 {
 	return text.estimate(e.forCompletions(name))
 }
 
+// taught is how many prompts must have been counted before their estimates are relied on.
+const taught = 20
+
+// Taught tells whether enough prompts of a model were counted to rely on estimates of
+// others.
+func (e *Estimator) Taught(name string) bool {
+	m, ok := e.models.Load(name)
+	return ok && m.(*model).prompts.rows.Load() >= taught
+}
+
 // LearnPrompt takes the upstream's count of a prompt. Prompts that are too short, or
 // of which not all is text, teach nothing.
 func (e *Estimator) LearnPrompt(name string, p *Prompt, count int64) {

@@ -30,6 +30,7 @@ const (
 type learner struct {
 	published atomic.Pointer[vector] // none of them negative; nil before the first row
 
+	rows    atomic.Int64 // learned from
 	mu      sync.Mutex
 	initial vector // what there was to begin with
 	weights vector
@@ -59,6 +60,7 @@ func (l *learner) learn(terms vector, count float64, initial *vector) {
 	l.correct(&terms)
 	weights := l.weights
 	l.published.Store(&weights)
+	l.rows.Add(1)
 }
 
 func firstSpread() *[termCount]vector {

@@ -234,7 +234,9 @@ type Config struct {
 	// Envoy itself.
 	Envoy *Envoy `protobuf:"bytes,11,opt,name=envoy,proto3" json:"envoy,omitempty"`
 	// Where limits are counted. Absent: in memory, for one replica.
-	Store         *Store `protobuf:"bytes,12,opt,name=store,proto3" json:"store,omitempty"`
+	Store *Store `protobuf:"bytes,12,opt,name=store,proto3" json:"store,omitempty"`
+	// What requests may ask for.
+	Requests      *Requests `protobuf:"bytes,13,opt,name=requests,proto3" json:"requests,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -353,6 +355,79 @@ func (x *Config) GetStore() *Store {
 	return nil
 }
 
+func (x *Config) GetRequests() *Requests {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+// Requests bounds what clients may ask for.
+type Requests struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Most choices of a request: n and best_of. Default 128.
+	MaxChoices int64 `protobuf:"varint,1,opt,name=max_choices,json=maxChoices,proto3" json:"max_choices,omitempty"`
+	// Most alternatives of a token that are told: top_logprobs, logprobs. Default 20.
+	MaxLogprobs int64 `protobuf:"varint,2,opt,name=max_logprobs,json=maxLogprobs,proto3" json:"max_logprobs,omitempty"`
+	// Members of engines' own that are passed on; without a word here they are refused,
+	// because max_tokens does not tell what they cost, or because they are not for
+	// clients to set.
+	Allow         []string `protobuf:"bytes,3,rep,name=allow,proto3" json:"allow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Requests) Reset() {
+	*x = Requests{}
+	mi := &file_weir_config_v1_config_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Requests) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Requests) ProtoMessage() {}
+
+func (x *Requests) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_config_v1_config_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Requests.ProtoReflect.Descriptor instead.
+func (*Requests) Descriptor() ([]byte, []int) {
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Requests) GetMaxChoices() int64 {
+	if x != nil {
+		return x.MaxChoices
+	}
+	return 0
+}
+
+func (x *Requests) GetMaxLogprobs() int64 {
+	if x != nil {
+		return x.MaxLogprobs
+	}
+	return 0
+}
+
+func (x *Requests) GetAllow() []string {
+	if x != nil {
+		return x.Allow
+	}
+	return nil
+}
+
 // Store is where limits are counted.
 type Store struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -364,7 +439,7 @@ type Store struct {
 
 func (x *Store) Reset() {
 	*x = Store{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[1]
+	mi := &file_weir_config_v1_config_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -376,7 +451,7 @@ func (x *Store) String() string {
 func (*Store) ProtoMessage() {}
 
 func (x *Store) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[1]
+	mi := &file_weir_config_v1_config_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -389,7 +464,7 @@ func (x *Store) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Store.ProtoReflect.Descriptor instead.
 func (*Store) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{1}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Store) GetRedis() *Redis {
@@ -415,7 +490,7 @@ type Redis struct {
 
 func (x *Redis) Reset() {
 	*x = Redis{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[2]
+	mi := &file_weir_config_v1_config_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -427,7 +502,7 @@ func (x *Redis) String() string {
 func (*Redis) ProtoMessage() {}
 
 func (x *Redis) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[2]
+	mi := &file_weir_config_v1_config_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -440,7 +515,7 @@ func (x *Redis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redis.ProtoReflect.Descriptor instead.
 func (*Redis) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Redis) GetUrl() string {
@@ -475,7 +550,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[3]
+	mi := &file_weir_config_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -487,7 +562,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[3]
+	mi := &file_weir_config_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -500,7 +575,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Metrics) GetListen() string {
@@ -524,7 +599,7 @@ type Keys struct {
 
 func (x *Keys) Reset() {
 	*x = Keys{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[4]
+	mi := &file_weir_config_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -536,7 +611,7 @@ func (x *Keys) String() string {
 func (*Keys) ProtoMessage() {}
 
 func (x *Keys) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[4]
+	mi := &file_weir_config_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -549,7 +624,7 @@ func (x *Keys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Keys.ProtoReflect.Descriptor instead.
 func (*Keys) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Keys) GetFiles() []string {
@@ -596,14 +671,17 @@ type Upstream struct {
 	// inject (the default): streams are asked to tell their usage, with
 	// stream_options.include_usage. never: for servers that refuse that; usage is then
 	// what they tell unasked, or estimated.
-	UsageRequest  string `protobuf:"bytes,10,opt,name=usage_request,json=usageRequest,proto3" json:"usage_request,omitempty"`
+	UsageRequest string `protobuf:"bytes,10,opt,name=usage_request,json=usageRequest,proto3" json:"usage_request,omitempty"`
+	// Whose prompts vLLM keeps apart from others' in its prefix cache, by a cache_salt
+	// that weir sets: key, user or team. Absent: nobody's, and none is set.
+	CacheSalt     string `protobuf:"bytes,11,opt,name=cache_salt,json=cacheSalt,proto3" json:"cache_salt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Upstream) Reset() {
 	*x = Upstream{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[5]
+	mi := &file_weir_config_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -615,7 +693,7 @@ func (x *Upstream) String() string {
 func (*Upstream) ProtoMessage() {}
 
 func (x *Upstream) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[5]
+	mi := &file_weir_config_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -628,7 +706,7 @@ func (x *Upstream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upstream.ProtoReflect.Descriptor instead.
 func (*Upstream) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Upstream) GetName() string {
@@ -701,6 +779,13 @@ func (x *Upstream) GetUsageRequest() string {
 	return ""
 }
 
+func (x *Upstream) GetCacheSalt() string {
+	if x != nil {
+		return x.CacheSalt
+	}
+	return ""
+}
+
 // UpstreamKeys is a pool of credentials of one upstream.
 type UpstreamKeys struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -718,7 +803,7 @@ type UpstreamKeys struct {
 
 func (x *UpstreamKeys) Reset() {
 	*x = UpstreamKeys{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[6]
+	mi := &file_weir_config_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -730,7 +815,7 @@ func (x *UpstreamKeys) String() string {
 func (*UpstreamKeys) ProtoMessage() {}
 
 func (x *UpstreamKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[6]
+	mi := &file_weir_config_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -743,7 +828,7 @@ func (x *UpstreamKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpstreamKeys.ProtoReflect.Descriptor instead.
 func (*UpstreamKeys) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *UpstreamKeys) GetFile() string {
@@ -789,7 +874,7 @@ type UpstreamKey struct {
 
 func (x *UpstreamKey) Reset() {
 	*x = UpstreamKey{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[7]
+	mi := &file_weir_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -801,7 +886,7 @@ func (x *UpstreamKey) String() string {
 func (*UpstreamKey) ProtoMessage() {}
 
 func (x *UpstreamKey) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[7]
+	mi := &file_weir_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -814,7 +899,7 @@ func (x *UpstreamKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpstreamKey.ProtoReflect.Descriptor instead.
 func (*UpstreamKey) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *UpstreamKey) GetKey() string {
@@ -851,7 +936,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[8]
+	mi := &file_weir_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -863,7 +948,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[8]
+	mi := &file_weir_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -876,7 +961,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Retry) GetKeys() uint32 {
@@ -912,7 +997,7 @@ type Timeouts struct {
 
 func (x *Timeouts) Reset() {
 	*x = Timeouts{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[9]
+	mi := &file_weir_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +1009,7 @@ func (x *Timeouts) String() string {
 func (*Timeouts) ProtoMessage() {}
 
 func (x *Timeouts) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[9]
+	mi := &file_weir_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +1022,7 @@ func (x *Timeouts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeouts.ProtoReflect.Descriptor instead.
 func (*Timeouts) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Timeouts) GetConnect() string {
@@ -990,13 +1075,17 @@ type Model struct {
 	// Answers name the model as the request did. Default: as the upstream does,
 	// and not a byte is changed.
 	RewriteResponse bool `protobuf:"varint,8,opt,name=rewrite_response,json=rewriteResponse,proto3" json:"rewrite_response,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// What becomes of a max_tokens that does not fit into the window: reject (the
+	// default) refuses one that is larger than all of it; clamp lowers it to what the
+	// prompt leaves, as it is estimated.
+	MaxTokens     string `protobuf:"bytes,9,opt,name=max_tokens,json=maxTokens,proto3" json:"max_tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[10]
+	mi := &file_weir_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1097,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[10]
+	mi := &file_weir_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1110,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Model) GetName() string {
@@ -1080,6 +1169,13 @@ func (x *Model) GetRewriteResponse() bool {
 	return false
 }
 
+func (x *Model) GetMaxTokens() string {
+	if x != nil {
+		return x.MaxTokens
+	}
+	return ""
+}
+
 // Plan is a named set of limits.
 type Plan struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1090,7 +1186,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[11]
+	mi := &file_weir_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1102,7 +1198,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[11]
+	mi := &file_weir_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1115,7 +1211,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Plan) GetLimits() []*Limit {
@@ -1136,7 +1232,7 @@ type When struct {
 
 func (x *When) Reset() {
 	*x = When{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[12]
+	mi := &file_weir_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1148,7 +1244,7 @@ func (x *When) String() string {
 func (*When) ProtoMessage() {}
 
 func (x *When) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[12]
+	mi := &file_weir_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1161,7 +1257,7 @@ func (x *When) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use When.ProtoReflect.Descriptor instead.
 func (*When) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *When) GetPlan() string {
@@ -1211,7 +1307,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[13]
+	mi := &file_weir_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1223,7 +1319,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[13]
+	mi := &file_weir_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1236,7 +1332,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Limit) GetName() string {
@@ -1353,7 +1449,7 @@ type Ledger struct {
 
 func (x *Ledger) Reset() {
 	*x = Ledger{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[14]
+	mi := &file_weir_config_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1365,7 +1461,7 @@ func (x *Ledger) String() string {
 func (*Ledger) ProtoMessage() {}
 
 func (x *Ledger) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[14]
+	mi := &file_weir_config_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1378,7 +1474,7 @@ func (x *Ledger) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ledger.ProtoReflect.Descriptor instead.
 func (*Ledger) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Ledger) GetFile() string {
@@ -1415,7 +1511,7 @@ type Envoy struct {
 
 func (x *Envoy) Reset() {
 	*x = Envoy{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[15]
+	mi := &file_weir_config_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1427,7 +1523,7 @@ func (x *Envoy) String() string {
 func (*Envoy) ProtoMessage() {}
 
 func (x *Envoy) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[15]
+	mi := &file_weir_config_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1440,7 +1536,7 @@ func (x *Envoy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Envoy.ProtoReflect.Descriptor instead.
 func (*Envoy) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Envoy) GetConcurrency() uint32 {
@@ -1467,7 +1563,7 @@ type KeyFile struct {
 
 func (x *KeyFile) Reset() {
 	*x = KeyFile{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[16]
+	mi := &file_weir_config_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1479,7 +1575,7 @@ func (x *KeyFile) String() string {
 func (*KeyFile) ProtoMessage() {}
 
 func (x *KeyFile) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[16]
+	mi := &file_weir_config_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1492,7 +1588,7 @@ func (x *KeyFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyFile.ProtoReflect.Descriptor instead.
 func (*KeyFile) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *KeyFile) GetKeys() []*Key {
@@ -1533,7 +1629,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[17]
+	mi := &file_weir_config_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1545,7 +1641,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[17]
+	mi := &file_weir_config_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1558,7 +1654,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Key) GetId() string {
@@ -1649,7 +1745,7 @@ var File_weir_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1bweir/config/v1/config.proto\x12\x0eweir.config.v1\x1a\x1bbuf/validate/validate.proto\"\xdd\x05\n" +
+	"\x1bweir/config/v1/config.proto\x12\x0eweir.config.v1\x1a\x1bbuf/validate/validate.proto\"\x93\x06\n" +
 	"\x06Config\x12l\n" +
 	"\x06listen\x18\x01 \x01(\tBT\xbaHQ\xba\x01K\n" +
 	"\x06listen\x12'must be host:port, such as 0.0.0.0:8080\x1a\x18this.isHostAndPort(true)\xd8\x01\x01R\x06listen\x12 \n" +
@@ -1664,11 +1760,18 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x06ledger\x18\n" +
 	" \x01(\v2\x16.weir.config.v1.LedgerR\x06ledger\x12+\n" +
 	"\x05envoy\x18\v \x01(\v2\x15.weir.config.v1.EnvoyR\x05envoy\x12+\n" +
-	"\x05store\x18\f \x01(\v2\x15.weir.config.v1.StoreR\x05store\x1aN\n" +
+	"\x05store\x18\f \x01(\v2\x15.weir.config.v1.StoreR\x05store\x124\n" +
+	"\brequests\x18\r \x01(\v2\x18.weir.config.v1.RequestsR\brequests\x1aN\n" +
 	"\n" +
 	"PlansEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12*\n" +
-	"\x05value\x18\x02 \x01(\v2\x14.weir.config.v1.PlanR\x05value:\x028\x01\"<\n" +
+	"\x05value\x18\x02 \x01(\v2\x14.weir.config.v1.PlanR\x05value:\x028\x01\"\xad\x04\n" +
+	"\bRequests\x12,\n" +
+	"\vmax_choices\x18\x01 \x01(\x03B\v\xbaH\b\"\x06\x18\x80\x80\x01(\x00R\n" +
+	"maxChoices\x12.\n" +
+	"\fmax_logprobs\x18\x02 \x01(\x03B\v\xbaH\b\"\x06\x18\xc0\x84=(\x00R\vmaxLogprobs\x12\xc2\x03\n" +
+	"\x05allow\x18\x03 \x03(\tB\xab\x03\xbaH\xa7\x03\x92\x01\xa3\x03\x18\x01\"\x9e\x03\xba\x01\x9a\x03\n" +
+	"\textension\x12\xbc\x01must be one of use_beam_search, prompt_logprobs, prompt_embeds, priority, request_id, cache_salt, kv_transfer_params, vllm_xargs, chat_template, mm_processor_kwargs, truncate_prompt_tokens\x1a\xcd\x01this in ['use_beam_search', 'prompt_logprobs', 'prompt_embeds', 'priority', 'request_id', 'cache_salt', 'kv_transfer_params', 'vllm_xargs', 'chat_template', 'mm_processor_kwargs', 'truncate_prompt_tokens']R\x05allow\"<\n" +
 	"\x05Store\x123\n" +
 	"\x05redis\x18\x01 \x01(\v2\x15.weir.config.v1.RedisB\x06\xbaH\x03\xc8\x01\x01R\x05redis\"\xd9\x02\n" +
 	"\x05Redis\x12\x91\x02\n" +
@@ -1682,7 +1785,7 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x04Keys\x12\"\n" +
 	"\x05files\x18\x01 \x03(\tB\f\xbaH\t\x92\x01\x06\"\x04r\x02\x10\x01R\x05files\x12\x1f\n" +
 	"\vpepper_file\x18\x02 \x01(\tR\n" +
-	"pepperFile\"\xa1\a\n" +
+	"pepperFile\"\x93\b\n" +
 	"\bUpstream\x12\xa4\x01\n" +
 	"\x04name\x18\x01 \x01(\tB\x8f\x01\xbaH\x8b\x01\xba\x01\x87\x01\n" +
 	"\x04name\x12Smust be 1 to 63 lower-case letters, digits, - or _, starting with a letter or digit\x1a*this.matches('^[a-z0-9][a-z0-9_-]{0,62}$')R\x04name\x12\xb2\x01\n" +
@@ -1699,7 +1802,11 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\bmetering\x12 must be auto, native or streamed\x1a&this in ['auto', 'native', 'streamed']\xd8\x01\x01R\bmetering\x12s\n" +
 	"\rusage_request\x18\n" +
 	" \x01(\tBN\xbaHK\xba\x01E\n" +
-	"\rusage_request\x12\x17must be inject or never\x1a\x1bthis in ['inject', 'never']\xd8\x01\x01R\fusageRequest\"\xa5\x02\n" +
+	"\rusage_request\x12\x17must be inject or never\x1a\x1bthis in ['inject', 'never']\xd8\x01\x01R\fusageRequest\x12p\n" +
+	"\n" +
+	"cache_salt\x18\v \x01(\tBQ\xbaHN\xba\x01H\n" +
+	"\n" +
+	"cache_salt\x12\x19must be key, user or team\x1a\x1fthis in ['key', 'user', 'team']\xd8\x01\x01R\tcacheSalt\"\xa5\x02\n" +
 	"\fUpstreamKeys\x12\x12\n" +
 	"\x04file\x18\x01 \x01(\tR\x04file\x12/\n" +
 	"\x04list\x18\x02 \x03(\v2\x1b.weir.config.v1.UpstreamKeyR\x04list\x12>\n" +
@@ -1725,7 +1832,7 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"first_byte\x18\x03 \x01(\tBv\xbaHs\xba\x01m\n" +
 	"\bduration\x12.must be a duration such as 60s, 500ms or 1m30s\x1a1this.matches('^([0-9]+(\\\\.[0-9]+)?(ms|s|m|h))+$')\xd8\x01\x01R\tfirstByte\x12\x8c\x01\n" +
 	"\x05total\x18\x04 \x01(\tBv\xbaHs\xba\x01m\n" +
-	"\bduration\x12.must be a duration such as 60s, 500ms or 1m30s\x1a1this.matches('^([0-9]+(\\\\.[0-9]+)?(ms|s|m|h))+$')\xd8\x01\x01R\x05total\"\xad\x06\n" +
+	"\bduration\x12.must be a duration such as 60s, 500ms or 1m30s\x1a1this.matches('^([0-9]+(\\\\.[0-9]+)?(ms|s|m|h))+$')\xd8\x01\x01R\x05total\"\x99\a\n" +
 	"\x05Model\x12z\n" +
 	"\x04name\x18\x01 \x01(\tBf\xbaHc\xba\x01`\n" +
 	"\x05model\x122must be 1 to 256 visible characters without spaces\x1a#this.matches('^[^\\\\s\\\\pC]{1,256}$')R\x04name\x12\x85\x01\n" +
@@ -1739,7 +1846,11 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x05model\x122must be 1 to 256 visible characters without spaces\x1a#this.matches('^[^\\\\s\\\\pC]{1,256}$')R\bservedAs\x12K\n" +
 	"\aweights\x18\a \x03(\v2\".weir.config.v1.Model.WeightsEntryB\r\xbaH\n" +
 	"\x9a\x01\a*\x05*\x03\x18\xe8\aR\aweights\x12)\n" +
-	"\x10rewrite_response\x18\b \x01(\bR\x0frewriteResponse\x1a;\n" +
+	"\x10rewrite_response\x18\b \x01(\bR\x0frewriteResponse\x12j\n" +
+	"\n" +
+	"max_tokens\x18\t \x01(\tBK\xbaHH\xba\x01B\n" +
+	"\n" +
+	"max_tokens\x12\x17must be reject or clamp\x1a\x1bthis in ['reject', 'clamp']\xd8\x01\x01R\tmaxTokens\x1a;\n" +
 	"\rServedAsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
@@ -1846,63 +1957,65 @@ func file_weir_config_v1_config_proto_rawDescGZIP() []byte {
 }
 
 var file_weir_config_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_weir_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_weir_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_weir_config_v1_config_proto_goTypes = []any{
 	(Strategy)(0),        // 0: weir.config.v1.Strategy
 	(OnStoreFailure)(0),  // 1: weir.config.v1.OnStoreFailure
 	(Scope)(0),           // 2: weir.config.v1.Scope
 	(*Config)(nil),       // 3: weir.config.v1.Config
-	(*Store)(nil),        // 4: weir.config.v1.Store
-	(*Redis)(nil),        // 5: weir.config.v1.Redis
-	(*Metrics)(nil),      // 6: weir.config.v1.Metrics
-	(*Keys)(nil),         // 7: weir.config.v1.Keys
-	(*Upstream)(nil),     // 8: weir.config.v1.Upstream
-	(*UpstreamKeys)(nil), // 9: weir.config.v1.UpstreamKeys
-	(*UpstreamKey)(nil),  // 10: weir.config.v1.UpstreamKey
-	(*Retry)(nil),        // 11: weir.config.v1.Retry
-	(*Timeouts)(nil),     // 12: weir.config.v1.Timeouts
-	(*Model)(nil),        // 13: weir.config.v1.Model
-	(*Plan)(nil),         // 14: weir.config.v1.Plan
-	(*When)(nil),         // 15: weir.config.v1.When
-	(*Limit)(nil),        // 16: weir.config.v1.Limit
-	(*Ledger)(nil),       // 17: weir.config.v1.Ledger
-	(*Envoy)(nil),        // 18: weir.config.v1.Envoy
-	(*KeyFile)(nil),      // 19: weir.config.v1.KeyFile
-	(*Key)(nil),          // 20: weir.config.v1.Key
-	nil,                  // 21: weir.config.v1.Config.PlansEntry
-	nil,                  // 22: weir.config.v1.Model.ServedAsEntry
-	nil,                  // 23: weir.config.v1.Model.WeightsEntry
+	(*Requests)(nil),     // 4: weir.config.v1.Requests
+	(*Store)(nil),        // 5: weir.config.v1.Store
+	(*Redis)(nil),        // 6: weir.config.v1.Redis
+	(*Metrics)(nil),      // 7: weir.config.v1.Metrics
+	(*Keys)(nil),         // 8: weir.config.v1.Keys
+	(*Upstream)(nil),     // 9: weir.config.v1.Upstream
+	(*UpstreamKeys)(nil), // 10: weir.config.v1.UpstreamKeys
+	(*UpstreamKey)(nil),  // 11: weir.config.v1.UpstreamKey
+	(*Retry)(nil),        // 12: weir.config.v1.Retry
+	(*Timeouts)(nil),     // 13: weir.config.v1.Timeouts
+	(*Model)(nil),        // 14: weir.config.v1.Model
+	(*Plan)(nil),         // 15: weir.config.v1.Plan
+	(*When)(nil),         // 16: weir.config.v1.When
+	(*Limit)(nil),        // 17: weir.config.v1.Limit
+	(*Ledger)(nil),       // 18: weir.config.v1.Ledger
+	(*Envoy)(nil),        // 19: weir.config.v1.Envoy
+	(*KeyFile)(nil),      // 20: weir.config.v1.KeyFile
+	(*Key)(nil),          // 21: weir.config.v1.Key
+	nil,                  // 22: weir.config.v1.Config.PlansEntry
+	nil,                  // 23: weir.config.v1.Model.ServedAsEntry
+	nil,                  // 24: weir.config.v1.Model.WeightsEntry
 }
 var file_weir_config_v1_config_proto_depIdxs = []int32{
-	6,  // 0: weir.config.v1.Config.metrics:type_name -> weir.config.v1.Metrics
-	7,  // 1: weir.config.v1.Config.keys:type_name -> weir.config.v1.Keys
-	8,  // 2: weir.config.v1.Config.upstreams:type_name -> weir.config.v1.Upstream
-	13, // 3: weir.config.v1.Config.models:type_name -> weir.config.v1.Model
-	21, // 4: weir.config.v1.Config.plans:type_name -> weir.config.v1.Config.PlansEntry
-	16, // 5: weir.config.v1.Config.limits:type_name -> weir.config.v1.Limit
-	17, // 6: weir.config.v1.Config.ledger:type_name -> weir.config.v1.Ledger
-	18, // 7: weir.config.v1.Config.envoy:type_name -> weir.config.v1.Envoy
-	4,  // 8: weir.config.v1.Config.store:type_name -> weir.config.v1.Store
-	5,  // 9: weir.config.v1.Store.redis:type_name -> weir.config.v1.Redis
-	12, // 10: weir.config.v1.Upstream.timeouts:type_name -> weir.config.v1.Timeouts
-	9,  // 11: weir.config.v1.Upstream.keys:type_name -> weir.config.v1.UpstreamKeys
-	10, // 12: weir.config.v1.UpstreamKeys.list:type_name -> weir.config.v1.UpstreamKey
-	0,  // 13: weir.config.v1.UpstreamKeys.strategy:type_name -> weir.config.v1.Strategy
-	11, // 14: weir.config.v1.UpstreamKeys.retry:type_name -> weir.config.v1.Retry
-	22, // 15: weir.config.v1.Model.served_as:type_name -> weir.config.v1.Model.ServedAsEntry
-	23, // 16: weir.config.v1.Model.weights:type_name -> weir.config.v1.Model.WeightsEntry
-	16, // 17: weir.config.v1.Plan.limits:type_name -> weir.config.v1.Limit
-	2,  // 18: weir.config.v1.Limit.per:type_name -> weir.config.v1.Scope
-	1,  // 19: weir.config.v1.Limit.on_store_failure:type_name -> weir.config.v1.OnStoreFailure
-	15, // 20: weir.config.v1.Limit.when:type_name -> weir.config.v1.When
-	20, // 21: weir.config.v1.KeyFile.keys:type_name -> weir.config.v1.Key
-	16, // 22: weir.config.v1.Key.limits:type_name -> weir.config.v1.Limit
-	14, // 23: weir.config.v1.Config.PlansEntry.value:type_name -> weir.config.v1.Plan
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	7,  // 0: weir.config.v1.Config.metrics:type_name -> weir.config.v1.Metrics
+	8,  // 1: weir.config.v1.Config.keys:type_name -> weir.config.v1.Keys
+	9,  // 2: weir.config.v1.Config.upstreams:type_name -> weir.config.v1.Upstream
+	14, // 3: weir.config.v1.Config.models:type_name -> weir.config.v1.Model
+	22, // 4: weir.config.v1.Config.plans:type_name -> weir.config.v1.Config.PlansEntry
+	17, // 5: weir.config.v1.Config.limits:type_name -> weir.config.v1.Limit
+	18, // 6: weir.config.v1.Config.ledger:type_name -> weir.config.v1.Ledger
+	19, // 7: weir.config.v1.Config.envoy:type_name -> weir.config.v1.Envoy
+	5,  // 8: weir.config.v1.Config.store:type_name -> weir.config.v1.Store
+	4,  // 9: weir.config.v1.Config.requests:type_name -> weir.config.v1.Requests
+	6,  // 10: weir.config.v1.Store.redis:type_name -> weir.config.v1.Redis
+	13, // 11: weir.config.v1.Upstream.timeouts:type_name -> weir.config.v1.Timeouts
+	10, // 12: weir.config.v1.Upstream.keys:type_name -> weir.config.v1.UpstreamKeys
+	11, // 13: weir.config.v1.UpstreamKeys.list:type_name -> weir.config.v1.UpstreamKey
+	0,  // 14: weir.config.v1.UpstreamKeys.strategy:type_name -> weir.config.v1.Strategy
+	12, // 15: weir.config.v1.UpstreamKeys.retry:type_name -> weir.config.v1.Retry
+	23, // 16: weir.config.v1.Model.served_as:type_name -> weir.config.v1.Model.ServedAsEntry
+	24, // 17: weir.config.v1.Model.weights:type_name -> weir.config.v1.Model.WeightsEntry
+	17, // 18: weir.config.v1.Plan.limits:type_name -> weir.config.v1.Limit
+	2,  // 19: weir.config.v1.Limit.per:type_name -> weir.config.v1.Scope
+	1,  // 20: weir.config.v1.Limit.on_store_failure:type_name -> weir.config.v1.OnStoreFailure
+	16, // 21: weir.config.v1.Limit.when:type_name -> weir.config.v1.When
+	21, // 22: weir.config.v1.KeyFile.keys:type_name -> weir.config.v1.Key
+	17, // 23: weir.config.v1.Key.limits:type_name -> weir.config.v1.Limit
+	15, // 24: weir.config.v1.Config.PlansEntry.value:type_name -> weir.config.v1.Plan
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_weir_config_v1_config_proto_init() }
@@ -1910,14 +2023,14 @@ func file_weir_config_v1_config_proto_init() {
 	if File_weir_config_v1_config_proto != nil {
 		return
 	}
-	file_weir_config_v1_config_proto_msgTypes[17].OneofWrappers = []any{}
+	file_weir_config_v1_config_proto_msgTypes[18].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_config_v1_config_proto_rawDesc), len(file_weir_config_v1_config_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
