@@ -6,8 +6,9 @@
 --   usage     an event that holds nothing but usage, of the whole answer or of a choice,
 --             in the order in which they came
 --   finished, done, failed   what the stream said of its end
---   body      how many bytes came up to the event that said it is finished, and with it
---   bytes     how many came, once it has ended
+--   passed    how many pieces of text came by now, of how many bytes in JSON, where in the
+--             stream they end, and where they began, in bytes
+--   ended     the same, once the stream has ended
 --
 -- For an answer that breaks off the notes stand in dynamic metadata, which the access
 -- log carries; "metering" there is native until weir has settled.
@@ -53,6 +54,33 @@ local function has_error(text) return has(text, '"error"', "^%s*:%s*[^n%s]") end
 local function has_finish(text) return has(text, '"finish_reason"', '^%s*:%s*"[^"]') end
 local function has_done(text) return text:find("[DONE]", 1, true) end
 
+-- The members of events that hold what the model said.
+local said = { '"content"', '"text"', '"reasoning_content"', '"reasoning"', '"refusal"', '"arguments"' }
+
+-- How many pieces of text there are in whole events, and of how many bytes.
+local function text_in(events)
+  local pieces, bytes = 0, 0
+  for i = 1, #said do
+    local at = events:find(said[i], 1, true)
+    while at do
+      local first = events:match('^%s*:%s*"()', at + #said[i])
+      local stop = first
+      while first do
+        stop = events:find('["\\]', stop)
+        if not stop or events:byte(stop) == 34 then
+          break
+        end
+        stop = stop + 2
+      end
+      if stop and stop > first then
+        pieces, bytes = pieces + 1, bytes + stop - first
+      end
+      at = events:find(said[i], stop or at + 1, true)
+    end
+  end
+  return pieces, bytes
+end
+
 -- Returns a function that takes the next bytes of a stream and returns what to pass on
 -- in their place, and whether the stream has said that it is done; and one that returns
 -- what is left at the end. If strip is set, events without choices that tell usage are
@@ -62,6 +90,23 @@ local function reader(note, strip, cut)
   local skipping = nil  -- the last bytes of an event that is too long to read
   local after_cr = nil  -- the last event ended in CR, and a LF may follow: pass it on?
   local seen = 0
+  local pieces, text, noted, began = 0, 0, 0, 0
+
+  -- Counts the text of whole events, which end after so many bytes of the stream. That is
+  -- noted now and then: what comes after the last note is told by its bytes.
+  local function count(events, stop)
+    local more, bytes = text_in(events)
+    if more > 0 then
+      if pieces == 0 then
+        began = stop - #events
+      end
+      pieces, text = pieces + more, text + bytes
+      if pieces - noted >= math.min(8, math.max(1, noted)) then
+        noted = pieces
+        note("passed", pieces .. " " .. text .. " " .. stop .. " " .. began)
+      end
+    end
+  end
   local finished, done, failed = false, false, false
 
   -- Reads an event and tells whether it is one to take out.
@@ -74,6 +119,7 @@ local function reader(note, strip, cut)
     if #event > max_event then
       return false
     end
+    count(event, stop)
     local empty = has(event, '"choices"', "^%s*:%s*%[%s*%]")
     local choices = not empty and has(event, '"choices"', "^%s*:%s*%[")
     local fails = not choices and has_error(event)
@@ -84,7 +130,6 @@ local function reader(note, strip, cut)
     if not finished and has_finish(event) then
       finished = true
       note("finished", "")
-      note("body", stop)
     end
     if not has_usage(event) then
       return false
@@ -165,10 +210,15 @@ local function reader(note, strip, cut)
       if strip then
         out = kept
       end
+    else
+      count(data, seen + #data)
     end
     seen = seen + #data
-    if done and strip then
-      out, held = out .. held, ""
+    if done then
+      if strip then
+        out, held = out .. held, ""
+      end
+      note("ended", pieces .. " " .. text .. " " .. seen .. " " .. began)
     end
     return lead == "" and out or lead .. out, done
   end
@@ -186,7 +236,7 @@ local function reader(note, strip, cut)
       note("failed", "")
       rest = rest .. cut
     end
-    note("bytes", seen)
+    note("ended", pieces .. " " .. text .. " " .. seen .. " " .. began)
     return rest
   end
 

@@ -168,7 +168,7 @@ func TestScriptReadsAsWeirDoes(t *testing.T) {
 					t.Errorf("%s, in pieces of %d: usage %+v %v, want %+v %v", file, size, u, ok, usage, known)
 				}
 				n := s.notes()
-				if len(s.told) != 1 || n.Done != events.Done() || n.Finished != events.Finished() || n.Body != events.Body() || n.Begun.UnixMilli() != 1795556832123 {
+				if len(s.told) != 1 || n.Done != events.Done() || n.Finished != events.Finished() || n.Passed.Bytes != int64(len(body)) || n.Begun.UnixMilli() != 1795556832123 {
 					t.Errorf("%s, in pieces of %d: weir is told %d times, and %+v", file, size, len(s.told), n)
 				}
 				if s.set[envoy.MetadataMetering] != lua.LString("settled") {

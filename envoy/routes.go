@@ -231,9 +231,11 @@ func refused(match *routev3.RouteMatch, e *openai.Error) *routev3.Route {
 // internalHeaders are for weir and Envoy, not for upstreams; nor is it theirs
 // who the clients are.
 func internalHeaders() []string {
-	return []string{"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", HeaderKey, HeaderCluster, "x-envoy-external-address", "x-envoy-internal", "x-envoy-expected-rq-timeout-ms", "x-envoy-attempt-count", "cookie",
+	return []string{
+		"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", HeaderKey, HeaderCluster, "x-envoy-external-address", "x-envoy-internal", "x-envoy-expected-rq-timeout-ms", "x-envoy-attempt-count", "cookie",
 		// vLLM lets these choose an engine.
-		"x-data-parallel-rank", "x-session-id"}
+		"x-data-parallel-rank", "x-session-id",
+	}
 }
 
 // foreignHeaders are what upstreams say of themselves, of their limits and of

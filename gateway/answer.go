@@ -37,7 +37,6 @@ type Plan struct {
 func (x *Exchange) Answer(h Head) Plan {
 	x.head = h
 	x.status = h.Status
-	x.answered = time.Now()
 	if x.attempts == nil {
 		x.target.Server.Note(!h.Local || h.Status != http.StatusServiceUnavailable)
 	}
@@ -93,9 +92,11 @@ func (x *Exchange) goodAnswer(h Head) (p Plan) {
 	case h.Encoding != "" && h.Encoding != "identity":
 		x.meter = &bytesMeter{}
 	case mime == "text/event-stream":
-		x.meter = newStreamMeter(x.call.Endpoint, x.asked, x.guess)
+		m := newStreamMeter(x.call.Endpoint, x.asked, x.guess)
+		m.events.PerPrompt = x.perPrompt
+		x.meter = m
 		if h.Native {
-			x.meter, p.Native = &nativeMeter{}, true
+			x.meter, p.Native = &nativeMeter{perPrompt: x.perPrompt}, true
 		}
 		p.Remove = []string{"content-length"} // events may be taken out or added
 		p.Watch = x.watched()

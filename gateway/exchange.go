@@ -46,6 +46,7 @@ type Exchange struct {
 	prompt    tokens.Prompt
 	input     int64 // estimate of the prompt, in tokens
 	choices   int64 // that are generated: one a prompt and n
+	perPrompt int   // choices of each of several prompts; 0: there is one
 	reserved  amounts
 	charges   []ratelimit.Charge
 	headers   []openai.Header // x-ratelimit-*
@@ -53,8 +54,7 @@ type Exchange struct {
 
 	// Set while the answer passes.
 	head      Head
-	answered  time.Time // when it began
-	status    int       // as the client got it; 0 before the answer
+	status    int // as the client got it; 0 before the answer
 	meter     meter
 	renamer   *openai.Renamer // nil: the answer stays as it is
 	ttft      time.Duration
@@ -140,6 +140,9 @@ func (x *Exchange) admit(ctx context.Context, body []byte) *openai.Error {
 		return err
 	}
 	prompts := x.estimate(&request, body)
+	if prompts > 1 {
+		x.perPrompt = int(request.N)
+	}
 	x.choices = saturated(prompts, max(request.N, request.BestOf))
 	atMost, err := x.fit(&request, prompts)
 	if err != nil {
@@ -292,6 +295,10 @@ func (x *Exchange) End() {
 	if x.meter != nil {
 		r = x.meter.reading()
 	}
+	if _, stream := x.meter.(*streamMeter); !stream && !r.known && x.call.Endpoint.HasOutput() {
+		// What was generated for a plain answer is not seen before all of it is there.
+		r.estimate = max(r.estimate, x.g.sizes.tokensIn(x.kind(), time.Since(x.call.Start)))
+	}
 	x.conclude(r, false)
 }
 
@@ -320,9 +327,7 @@ func (x *Exchange) conclude(r reading, last bool) {
 	}
 	if outcome == ledger.OK && source == ledger.Exact && x.call.Endpoint.HasOutput() {
 		x.g.lengths.observe(x.key.ID, x.model.Name, actual.output/max(1, x.choices))
-		if x.ttft > 0 {
-			x.g.sizes.observe(x.kind(), actual.output, r.body, time.Since(x.call.Start)-x.ttft)
-		}
+		x.g.sizes.observe(x.kind(), actual.output, r.passed, time.Since(x.call.Start))
 	}
 	x.settle(outcome, source, actual, r.usage)
 }

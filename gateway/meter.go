@@ -25,13 +25,13 @@ type meter interface {
 // reading is what an answer says of itself.
 type reading struct {
 	usage    openai.Usage
-	known    bool  // the upstream reported usage
-	whole    bool  // and it is the whole answer's
-	over     bool  // the answer says that it is complete
-	failed   bool  // the answer says that it failed
-	estimate int64 // tokens of the text that was seen
-	body     int64 // bytes of a stream's events before the last one of them; 0 is unknown
-	pieces   int64 // that this text came in; 0 is unknown
+	known    bool   // the upstream reported usage
+	whole    bool   // and it is the whole answer's
+	over     bool   // the answer says that it is complete
+	failed   bool   // the answer says that it failed
+	estimate int64  // tokens of the text that was seen
+	passed   Passed // of a stream
+	pieces   int64  // that this text came in; 0 is unknown
 }
 
 // streamMeter reads a text/event-stream.
@@ -84,7 +84,7 @@ func (m *streamMeter) begun() bool { return m.pieces > 0 }
 
 func (m *streamMeter) reading() reading {
 	r := reading{
-		over: m.over(), failed: m.events.Failed() || m.cut != nil, body: m.events.Body(),
+		over: m.over(), failed: m.events.Failed() || m.cut != nil, passed: Passed{Pieces: m.pieces, Text: m.text.Bytes()},
 		// A piece of text is a token at least, and no token is less than a byte.
 		estimate: max(m.pieces, m.guess(&m.text)), pieces: m.pieces,
 	}

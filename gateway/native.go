@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,8 +26,16 @@ type Notes struct {
 	Finished bool      // a choice had a finish_reason
 	Done     bool      // "data: [DONE]" came
 	Failed   bool      // an event had an error, or the end came too soon
-	Body     int64     // bytes up to the event that finished it, and with it
-	Bytes    int64     // in all; 0 while it has not ended
+	Passed   Passed    // the last that was noted
+	Ended    bool      // that is all
+}
+
+// Passed is what came of a stream.
+type Passed struct {
+	Pieces int64 // of text
+	Text   int64 // bytes of them, in JSON
+	Bytes  int64 // of the stream by then
+	Began  int64 // those before the first piece
 }
 
 // Departure is how a natively metered answer broke off.
@@ -38,7 +47,8 @@ type Departure struct {
 
 // nativeMeter stands for Envoy, which reads the answer.
 type nativeMeter struct {
-	notes Notes
+	notes     Notes
+	perPrompt int // see openai.EventStream
 }
 
 func (m *nativeMeter) write(p []byte, _ bool) (out []byte, changed bool) { return p, false }
@@ -47,12 +57,13 @@ func (m *nativeMeter) begun() bool                                       { retur
 
 // reading has the numbers read by the reader of all other streams.
 func (m *nativeMeter) reading() reading {
-	var events openai.EventStream
+	events := openai.EventStream{PerPrompt: m.perPrompt}
 	for _, event := range m.notes.Usage {
 		events.Write([]byte("data: "+event+"\n\n"), false)
 	}
-	r := reading{over: m.notes.Done, failed: m.notes.Failed, body: m.notes.Body}
+	r := reading{over: m.notes.Done, failed: m.notes.Failed, passed: m.notes.Passed}
 	r.usage, r.known = events.Usage()
+	r.pieces = 1 // at least: zeros do not count
 	r.whole = r.known && (r.over || m.notes.Finished)
 	return r
 }
@@ -119,7 +130,7 @@ func (g *Gateway) Ended(exchange string, n Notes) bool {
 	x.parting.mu.Lock()
 	defer x.parting.mu.Unlock()
 	x.part(n, func(r *reading) {
-		r.estimate = x.g.sizes.tokens(x.kind(), n.Bytes)
+		r.estimate = x.g.sizes.tokens(x.kind(), n.Passed, n.Passed.Bytes)
 	}, true)
 	return true
 }
@@ -172,7 +183,7 @@ func (x *Exchange) depart() {
 	}
 	d := x.parting.departure
 	if d == nil {
-		took := time.Since(x.answered)
+		took := time.Since(x.call.Start)
 		if !x.g.hurried.Load() {
 			took -= departureWait
 			x.g.log.Warn().Str("request_id", x.call.RequestID).
@@ -183,8 +194,8 @@ func (x *Exchange) depart() {
 	}
 	x.part(d.Notes, func(r *reading) {
 		r.failed = r.failed || d.Upstream && !r.over
-		r.estimate = x.g.sizes.tokens(x.kind(), d.Bytes)
-	}, d.Notes.Bytes > 0)
+		r.estimate = x.g.sizes.tokens(x.kind(), d.Notes.Passed, d.Bytes)
+	}, d.Notes.Ended)
 }
 
 // part settles a natively metered exchange by notes and what else is known, unless it
@@ -208,10 +219,10 @@ func (x *Exchange) part(n Notes, more func(*reading), last bool) {
 func ParseNotes(text string) (n Notes) {
 	for line := range strings.Lines(text) {
 		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
-		number, _ := strconv.ParseFloat(value, 64)
 		switch name {
 		case "begun":
-			n.Begun = time.UnixMilli(int64(number))
+			ms, _ := strconv.ParseInt(value, 10, 64)
+			n.Begun = time.UnixMilli(ms)
 		case "usage":
 			n.Usage = append(n.Usage, value)
 		case "finished":
@@ -220,10 +231,10 @@ func ParseNotes(text string) (n Notes) {
 			n.Done = true
 		case "failed":
 			n.Failed = true
-		case "body":
-			n.Body = int64(number)
-		case "bytes":
-			n.Bytes = int64(number)
+		case "passed", "ended":
+			// Numbers of ours.
+			_, _ = fmt.Sscan(value, &n.Passed.Pieces, &n.Passed.Text, &n.Passed.Bytes, &n.Passed.Began)
+			n.Ended = n.Ended || name == "ended"
 		}
 	}
 	return n

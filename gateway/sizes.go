@@ -9,15 +9,15 @@ import (
 )
 
 const (
-	// sizedEnough is how many streams must have been counted before their size tells
-	// how many tokens another one had.
+	// sizedEnough is how many streams must have been counted before what passed of
+	// another one tells how many tokens it had.
 	sizedEnough = 8
-	// sizedServers bounds what is learned about.
-	sizedServers = 1000
+	// sizedKinds bounds what is learned about.
+	sizedKinds = 1000
 )
 
-// sizes learns how much of the wire a token takes in event streams: what is known of a
-// stream that broke off and was read by nobody but Envoy.
+// sizes learns how many tokens there are in what passes of event streams: what is known
+// of a stream that broke off and was read by nobody but Envoy.
 type sizes struct {
 	mu     sync.Mutex
 	byKind map[kind]*sizeTally // guarded by mu
@@ -29,18 +29,20 @@ type kind struct {
 	endpoint        openai.Endpoint
 }
 
-// sizeTally is a least-squares fit of bytes by tokens, in which older streams count
-// less, and the time that a token took.
+// sizeTally fits tokens to pieces of text and to their bytes: where each piece is a
+// token the one tells all, where pieces hold several the other. Errors are relative,
+// and older streams count less. It knows the speed of all answers too.
 type sizeTally struct {
-	seen                    int
-	n, t, b, tt, tb         float64 // sums of 1, tokens, bytes and their products
-	seconds, tokensInSecond float64
+	seen          int
+	pp, pt, tt    float64 // sums of products of pieces and bytes of text, each to a token
+	p, t          float64 // sums of both
+	seconds, made float64 // sums of what answers took, and of their tokens
 }
 
-// observe notes a stream that was counted: its tokens, the bytes of its events up to
-// the one that said it was finished, and how long they took.
-func (s *sizes) observe(k kind, tokens, bytes int64, took time.Duration) {
-	if tokens <= 0 || bytes <= 0 {
+// observe notes an answer that was counted: its tokens, what passed of it if it was a
+// stream, and how long the request took.
+func (s *sizes) observe(k kind, tokens int64, what Passed, took time.Duration) {
+	if tokens <= 0 {
 		return
 	}
 	s.mu.Lock()
@@ -51,7 +53,7 @@ func (s *sizes) observe(k kind, tokens, bytes int64, took time.Duration) {
 			s.byKind = map[kind]*sizeTally{}
 		}
 		for other := range s.byKind { // any one leaves
-			if len(s.byKind) < sizedServers {
+			if len(s.byKind) < sizedKinds {
 				break
 			}
 			delete(s.byKind, other)
@@ -59,21 +61,24 @@ func (s *sizes) observe(k kind, tokens, bytes int64, took time.Duration) {
 		tally = &sizeTally{}
 		s.byKind[k] = tally
 	}
-	tally.add(float64(tokens), float64(bytes), took.Seconds())
+	tally.seconds = tally.seconds*memory + took.Seconds()
+	tally.made = tally.made*memory + float64(tokens)
+	if what.Pieces > 0 {
+		tally.add(float64(what.Pieces)/float64(tokens), float64(what.Text)/float64(tokens))
+	}
 }
 
-func (a *sizeTally) add(tokens, bytes, seconds float64) {
+// add takes the pieces and the bytes of text that a token had.
+func (a *sizeTally) add(pieces, text float64) {
 	a.seen++
-	for _, sum := range []*float64{&a.n, &a.t, &a.b, &a.tt, &a.tb, &a.seconds, &a.tokensInSecond} {
+	for _, sum := range []*float64{&a.pp, &a.pt, &a.tt, &a.p, &a.t} {
 		*sum *= memory
 	}
-	a.n++
-	a.t += tokens
-	a.b += bytes
-	a.tt += tokens * tokens
-	a.tb += tokens * bytes
-	a.seconds += seconds
-	a.tokensInSecond += tokens
+	a.pp += pieces * pieces
+	a.pt += pieces * text
+	a.tt += text * text
+	a.p += pieces
+	a.t += text
 }
 
 // known tells whether enough streams of a kind were seen.
@@ -84,35 +89,45 @@ func (s *sizes) known(k kind) bool {
 	return tally != nil && tally.seen >= sizedEnough
 }
 
-// tokens is how many tokens a stream had of which so many bytes passed.
-func (s *sizes) tokens(k kind, bytes int64) int64 {
-	if bytes <= 0 {
+// tokens is how many tokens a stream had of which so much was noted, and so many bytes
+// have passed.
+func (s *sizes) tokens(k kind, noted Passed, bytes int64) int64 {
+	switch {
+	case bytes <= 0:
 		return 0
+	case noted.Pieces == 0 || noted.Bytes <= noted.Began || bytes <= noted.Began:
+		return 1 // hardly more, or it would have been noted
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	tally := s.byKind[k]
-	if tally == nil {
-		return tokensOf(bytes)
+	perPiece, perByte := 1.0, 0.0
+	if tally := s.byKind[k]; tally != nil && tally.seen > 0 {
+		perPiece, perByte = tally.fit()
 	}
-	around, each := tally.fit()
-	return max(1, int64(math.Round((float64(bytes)-around)/each)))
+	// There is as much text in what came after the note as before.
+	since := float64(bytes-noted.Began) / float64(noted.Bytes-noted.Began)
+	return max(1, int64(math.Round(since*(perPiece*float64(noted.Pieces)+perByte*float64(noted.Text)))))
 }
 
-// fit is how many bytes a stream has, around and for each token.
-func (a *sizeTally) fit() (around, each float64) {
-	spread := a.n*a.tt - a.t*a.t
-	if spread > a.n*a.tt/100 {
-		each = (a.n*a.tb - a.t*a.b) / spread
-		around = (a.b - each*a.t) / a.n
+// fit is how many tokens there are for each piece of text and for each of its bytes, by
+// least squares: so that the sum of both is one for what a token has.
+func (a *sizeTally) fit() (perPiece, perByte float64) {
+	det := a.pp*a.tt - a.pt*a.pt
+	if det > 1e-3*a.pp*a.tt {
+		perPiece = (a.p*a.tt - a.t*a.pt) / det
+		perByte = (a.t*a.pp - a.p*a.pt) / det
 	}
-	if each <= 0 || around < 0 { // streams of one length tell nothing of what is around
-		return 0, a.b / a.t
+	switch {
+	case perPiece > 0 && perByte >= 0:
+		return perPiece, perByte
+	case perByte > 0: // pieces tell nothing
+		return 0, a.t / a.tt
+	default: // bytes tell nothing, or both tell the same
+		return a.p / a.pp, 0
 	}
-	return around, each
 }
 
-// tokensIn is how many tokens a stream makes in that time.
+// tokensIn is how many tokens are made for a request in that time.
 func (s *sizes) tokensIn(k kind, d time.Duration) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,5 +135,5 @@ func (s *sizes) tokensIn(k kind, d time.Duration) int64 {
 	if tally == nil || tally.seconds <= 0 || d <= 0 {
 		return 1
 	}
-	return max(1, int64(tally.tokensInSecond/tally.seconds*d.Seconds()))
+	return max(1, int64(math.Round(tally.made/tally.seconds*d.Seconds())))
 }

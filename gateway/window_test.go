@@ -21,10 +21,14 @@ func windows(t *testing.T, requests config.Bounds) *Gateway {
 	cfg := &config.Config{
 		Upstreams: []config.Upstream{{Name: "up", CacheSalt: config.SaltUser}},
 		Models: []config.Model{
-			{Name: "w100", Upstreams: []string{"up"}, Context: 100}, {Name: "clamped", Upstreams: []string{"up"}, Context: 100, Clamp: true},
-			{Name: "w1000", Upstreams: []string{"up"}, Context: 1000}, {Name: "w9000", Upstreams: []string{"up"}, Context: 9000},
-			{Name: "w2000", Upstreams: []string{"up"}, Context: 2000}, {Name: "unknown", Upstreams: []string{"up"}},
-			{Name: "w5000", Upstreams: []string{"up"}, Context: 5000}, {Name: "secret", Upstreams: []string{"up"}, Context: 1001},
+			{Name: "w100", Upstreams: []string{"up"}, Context: 100},
+			{Name: "clamped", Upstreams: []string{"up"}, Context: 100, Clamp: true},
+			{Name: "w1000", Upstreams: []string{"up"}, Context: 1000},
+			{Name: "w9000", Upstreams: []string{"up"}, Context: 9000},
+			{Name: "w2000", Upstreams: []string{"up"}, Context: 2000},
+			{Name: "unknown", Upstreams: []string{"up"}},
+			{Name: "w5000", Upstreams: []string{"up"}, Context: 5000},
+			{Name: "secret", Upstreams: []string{"up"}, Context: 1001},
 		},
 		Requests: requests,
 	}
@@ -92,8 +96,10 @@ func TestManyPromptsHaveTheWindowEach(t *testing.T) {
 func TestBodiesThatAreBounded(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, body, want string }{
-		{"clamped", `{"model":"clamped","messages":[{"role":"user","content":"hi"}],"max_tokens":5000,"max_completion_tokens":7000}`,
-			`{SALT,"model":"clamped","messages":[{"role":"user","content":"hi"}],"max_tokens":REST,"max_completion_tokens":REST}`},
+		{
+			"clamped", `{"model":"clamped","messages":[{"role":"user","content":"hi"}],"max_tokens":5000,"max_completion_tokens":7000}`,
+			`{SALT,"model":"clamped","messages":[{"role":"user","content":"hi"}],"max_tokens":REST,"max_completion_tokens":REST}`,
+		},
 		{"in the client's own salt's place", `{"model":"w100","messages":[],"cache_salt":null}`, `{"model":"w100","messages":[],SALT}`},
 		{"salted", `{"model":"w100","messages":[]}`, `{SALT,"model":"w100","messages":[]}`},
 	}

@@ -1,6 +1,9 @@
 package openai
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // chunk reads the data of one event and reports whether it is a bare report of
 // usage: an object with an empty array of choices, a usage object and no error.
@@ -162,16 +165,26 @@ func (t *tally) add(v event) {
 	t.byChoice[i] = v.usage
 }
 
-func (t *tally) usage() (Usage, bool) {
+// usage is that of all. Each prompt has so many choices, or all are of one if that is
+// 0; choices of one prompt all tell its tokens.
+func (t *tally) usage(perPrompt int) (Usage, bool) {
 	if t.hasWhole || len(t.byChoice) == 0 {
 		return t.whole, t.hasWhole
 	}
+	if perPrompt <= 0 {
+		perPrompt = len(t.byChoice)
+	}
 	var sum Usage
-	for _, u := range t.byChoice {
-		sum.Input = max(sum.Input, u.Input)
-		sum.Cached = max(sum.Cached, u.Cached)
-		sum.Output += u.Output
-		sum.Reasoning += u.Reasoning
+	for choices := range slices.Chunk(t.byChoice, perPrompt) {
+		var prompt Usage
+		for _, u := range choices {
+			prompt.Input = max(prompt.Input, u.Input)
+			prompt.Cached = max(prompt.Cached, u.Cached)
+			sum.Output += u.Output
+			sum.Reasoning += u.Reasoning
+		}
+		sum.Input += prompt.Input
+		sum.Cached += prompt.Cached
 	}
 	return sum, true
 }

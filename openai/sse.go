@@ -25,7 +25,7 @@ const (
 // vLLM, the finish chunk of llama.cpp's completions, Groq's x_groq.usage) is
 // taken to be that of the choice it came with: its last value for each choice is
 // kept, and without an event of the first kind Usage returns the sum of the
-// outputs with the largest input. With one choice that is simply the last usage
+// outputs with the largest input of each prompt. With one choice that is simply the last usage
 // seen. In the streams of [Responses] and [Messages] usage is the whole answer's,
 // wherever it stands; the last one counts, and what it does not give is taken from
 // the one before.
@@ -36,6 +36,9 @@ type EventStream struct {
 	// object: the gateway asked for usage, the client did not, and clients that
 	// did not ask trip over an event without choices.
 	Strip bool
+	// PerPrompt is how many choices each of several prompts has: choice i is of prompt
+	// i / PerPrompt. At 0 all choices are of one prompt.
+	PerPrompt int
 	// Text, if not nil, is called with what the model generated, as JSON-escaped
 	// text: content, reasoning, refusals, transcripts, tool calls. The bytes are valid until
 	// Text returns.
@@ -53,8 +56,6 @@ type EventStream struct {
 	tally    tally
 	done     bool
 	finished bool
-	offset   int64 // where in the stream the piece begins that is being read
-	body     int64
 	failed   bool
 	events   int64
 	oversize int64
@@ -63,7 +64,7 @@ type EventStream struct {
 
 // Usage returns what the upstream reported, by the rule given above, and
 // whether it reported anything sane.
-func (s *EventStream) Usage() (Usage, bool) { return s.tally.usage() }
+func (s *EventStream) Usage() (Usage, bool) { return s.tally.usage(s.PerPrompt) }
 
 // Done reports whether the stream has said that it is over: "data: [DONE]", or the
 // last event of a response or message. It comes after failures too.
@@ -72,10 +73,6 @@ func (s *EventStream) Done() bool { return s.done }
 // Finished reports whether a choice had a finish_reason, or a message a
 // stop_reason.
 func (s *EventStream) Finished() bool { return s.finished }
-
-// Body returns how many bytes came up to the end of the event with the first
-// finish_reason: those of the text. It is 0 before that.
-func (s *EventStream) Body() int64 { return s.body }
 
 // Failed reports whether an event had an error.
 func (s *EventStream) Failed() bool { return s.failed }
@@ -109,7 +106,6 @@ func (s *EventStream) Write(p []byte, last bool) (out []byte, changed bool) {
 		start = s.lineFeed(&w, end)
 	}
 	s.tail(&w, start, last)
-	s.offset += int64(len(p))
 	s.out = w.out
 	return w.result()
 }
@@ -134,15 +130,11 @@ func (s *EventStream) lineFeed(w *pass, i int) int {
 func (s *EventStream) event(w *pass, start, end int) {
 	event := w.p[start:end]
 	held := len(s.held) > 0
-	finished := s.finished
 	if held {
 		s.held = append(s.held, event...)
 		event = s.held
 	}
 	s.removed = s.read(event) && s.Strip
-	if s.finished && !finished {
-		s.body = s.offset + int64(end)
-	}
 	s.ended = true
 	switch {
 	case s.removed:

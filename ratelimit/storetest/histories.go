@@ -32,12 +32,18 @@ func histories(t *testing.T, steps int, factory Factory) {
 		steps = n
 	}
 	done := make(map[string]int)
-	for done["steps"] < steps {
-		rapid.Check(t, func(rt *rapid.T) {
-			if done["steps"] < steps {
-				history(t, rt, factory, done)
-			}
+	for batch := 1; done["steps"] < steps; batch++ {
+		// A test of its own, at whose end the stores are closed.
+		t.Run(strconv.Itoa(batch), func(t *testing.T) {
+			rapid.Check(t, func(rt *rapid.T) {
+				if done["steps"] < steps {
+					history(t, rt, factory, done)
+				}
+			})
 		})
+		if t.Failed() {
+			break
+		}
 	}
 	t.Logf("done: %v", done)
 }
