@@ -7,6 +7,7 @@ import (
 	"github.com/weir-gateway/weir/keyring"
 	"github.com/weir-gateway/weir/openai"
 	"github.com/weir-gateway/weir/ratelimit"
+	"github.com/weir-gateway/weir/ratelimit/failover"
 )
 
 const (
@@ -39,8 +40,9 @@ type place struct {
 type denial struct {
 	charge ratelimit.Charge // with the cost that did not fit; a smaller one may
 	state  ratelimit.State
-	until  time.Time // repeated until then
-	retry  time.Time // when the charge would fit
+	mode   failover.Mode // by which it was refused
+	until  time.Time     // repeated until then
+	retry  time.Time     // when the charge would fit
 }
 
 // known repeats a refusal that one of the charges met a moment ago, or returns nil.
@@ -61,13 +63,13 @@ func (ds *denials) known(charges []ratelimit.Charge, now time.Time) *openai.Erro
 }
 
 func (d *denial) repeat(now time.Time) *openai.Error {
-	return limitError([]ratelimit.Charge{d.charge}, &ratelimit.Decision{
+	return alone(limitError([]ratelimit.Charge{d.charge}, &ratelimit.Decision{
 		Refused: 0, RetryAfter: d.retry.Sub(now), States: []ratelimit.State{d.state},
-	})
+	}), d.mode)
 }
 
 // note remembers a refusal.
-func (ds *denials) note(charges []ratelimit.Charge, d *ratelimit.Decision, now time.Time) {
+func (ds *denials) note(charges []ratelimit.Charge, d *ratelimit.Decision, mode failover.Mode, now time.Time) {
 	c := charges[d.Refused]
 	if c.Limit.Unit == ratelimit.Concurrency || d.TooLarge || ds.requestsOnly && c.Limit.Unit != ratelimit.Requests {
 		return
@@ -82,7 +84,7 @@ func (ds *denials) note(charges []ratelimit.Charge, d *ratelimit.Decision, now t
 	}
 	if len(ds.byPlace) < maxDenials {
 		ds.byPlace[place{c.Limit.ID(), c.Scope}] = denial{
-			charge: c, state: d.States[d.Refused],
+			charge: c, state: d.States[d.Refused], mode: mode,
 			until: now.Add(min(d.RetryAfter, denialTTL)), retry: now.Add(d.RetryAfter),
 		}
 	}

@@ -212,13 +212,13 @@ func (x *Exchange) charge(ctx context.Context, rules []rule) *openai.Error {
 	}
 	d, mode, err := x.g.limits.Admit(ctx, x.id, x.charges, policies, ratelimit.AdmitOptions{})
 	if err != nil {
-		return storeError(err)
+		return alone(storeError(err), mode)
 	}
 	for _, i := range d.Shadowed {
 		x.g.metrics.Shadowed(x.charges[i].Limit.Name)
 	}
 	if !d.Admitted {
-		x.g.denials.note(x.charges, &d, time.Now()) // not before the store decided
+		x.g.denials.note(x.charges, &d, mode, time.Now()) // not before the store decided
 		return alone(limitError(x.charges, &d), mode)
 	}
 	x.headers = append(limitHeaders(x.charges, &d), degraded(mode)...)

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/weir-gateway/weir/keyring"
 	"github.com/weir-gateway/weir/openai"
 	"github.com/weir-gateway/weir/ratelimit"
+	"github.com/weir-gateway/weir/ratelimit/failover"
 )
 
 // finish lets an exchange produce so many tokens.
@@ -171,14 +173,36 @@ func TestDenialsAreBounded(t *testing.T) {
 	now := time.Now()
 	for i := range maxDenials + 100 {
 		c := []ratelimit.Charge{{Limit: limit, Scope: strconv.Itoa(i + 1), Cost: 1}}
-		ds.note(c, &ratelimit.Decision{Refused: 0, RetryAfter: time.Minute, States: []ratelimit.State{{Used: 1}}}, now)
+		ds.note(c, &ratelimit.Decision{Refused: 0, RetryAfter: time.Minute, States: []ratelimit.State{{Used: 1}}}, failover.Shared, now)
 	}
 	if n := len(ds.byPlace); n != maxDenials {
 		t.Errorf("%d are remembered, want %d", n, maxDenials)
 	}
 	ds.note([]ratelimit.Charge{{Limit: limit, Scope: "late", Cost: 1}},
-		&ratelimit.Decision{Refused: 0, RetryAfter: time.Minute, States: []ratelimit.State{{Used: 1}}}, now.Add(time.Second))
+		&ratelimit.Decision{Refused: 0, RetryAfter: time.Minute, States: []ratelimit.State{{Used: 1}}}, failover.Shared, now.Add(time.Second))
 	if n := len(ds.byPlace); n != 1 {
 		t.Errorf("%d are remembered a second later, want the new one", n)
+	}
+}
+
+// TestRepeatedRefusalsSayHowTheyWereDecided repeats a refusal that the store had no part in.
+func TestRepeatedRefusalsSayHowTheyWereDecided(t *testing.T) {
+	limit, err := ratelimit.NewLimit("l", ratelimit.Requests, 1, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []failover.Mode{failover.Shared, failover.Alone} {
+		var ds denials
+		charges := []ratelimit.Charge{{Limit: limit, Scope: "s", Cost: 1}}
+		now := time.Now()
+		ds.note(charges, &ratelimit.Decision{Refused: 0, RetryAfter: time.Minute, States: []ratelimit.State{{Used: 1}}}, mode, now)
+		e := ds.known(charges, now)
+		if e == nil {
+			t.Fatal("the refusal is not repeated")
+		}
+		says := slices.Contains(e.Extra, openai.Header{Name: "x-weir-limits", Value: "degraded"})
+		if says != (mode == failover.Alone) {
+			t.Errorf("mode %v: headers %v", mode, e.Extra)
+		}
 	}
 }
