@@ -127,13 +127,14 @@ func (a *sizeTally) fit() (perPiece, perByte float64) {
 	}
 }
 
-// tokensIn is how many tokens are made for a request in that time.
+// tokensIn is how many tokens are made for a request in that time; 0 if nothing is
+// known of it.
 func (s *sizes) tokensIn(k kind, d time.Duration) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	tally := s.byKind[k]
 	if tally == nil || tally.seconds <= 0 || d <= 0 {
-		return 1
+		return 0
 	}
-	return max(1, int64(math.Round(tally.made/tally.seconds*d.Seconds())))
+	return int64(math.Round(tally.made / tally.seconds * d.Seconds()))
 }
