@@ -129,7 +129,8 @@ func (f *file) rotate() error {
 	for ; exists(name); name = asideName(f.File, time.Now()) {
 		time.Sleep(time.Microsecond)
 	}
-	if err := os.Rename(f.File, name); err != nil {
+	// Another process may have put it aside at the same moment.
+	if err := os.Rename(f.File, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("put the ledger's file aside: %w", err)
 	}
 	if err := f.open(); err != nil {

@@ -71,8 +71,12 @@ func TestRotationLosesNoLine(t *testing.T) {
 	const each, writers = 3000, 4
 	var running sync.WaitGroup
 	var ledgers []*Ledger
+	logged := &lines{}
 	for p := range 2 {
-		l := open(t, Options{File: file, MaxBytes: 40_000})
+		l, err := Open(Options{File: file, MaxBytes: 40_000}, zerolog.New(logged))
+		if err != nil {
+			t.Fatal(err)
+		}
 		for w := range writers {
 			running.Go(func() {
 				for i := range each {
@@ -88,6 +92,9 @@ func TestRotationLosesNoLine(t *testing.T) {
 	running.Wait()
 	for _, l := range ledgers {
 		closed(t, l)
+	}
+	if n := logged.len(); n > 0 {
+		t.Errorf("trouble was logged: %s", logged.buf.String())
 	}
 	seen := map[string]int{}
 	files := Files(file)
