@@ -20,7 +20,8 @@
 
 local space = "weir.answer"
 local max_event = 1048576
-local max_usage = 16384
+local max_usage = 4096 -- of one object, in bytes: more than any server needs
+local max_objects = 256 -- of usage in one event that are looked at
 
 -- Whether a member of that name has a value that begins so.
 local function has(text, name, value)
@@ -136,14 +137,20 @@ local function reader(note, strip, cut)
     end
     local key, of = "whole", "[]"
     if choices then
-      local index = event:match('"index"%s*:%s*(%d+)') or "0"
-      key, of = tonumber(index) % 128, '[{"index":' .. index .. "}]"
+      local index = tonumber((event:match('"index"%s*:%s*(%d+)') or "0"):sub(1, 9))
+      key, of = index % 128, '[{"index":' .. index .. "}]"
     end
-    for usage in event:gmatch('"usage"%s*:%s*(%b{})') do
-      if #usage <= max_usage then
+    local at = event:find('"usage"', 1, true)
+    for _ = 1, max_objects do
+      if not at then
+        break
+      end
+      local usage = event:sub(at, at + max_usage):match('^"usage"%s*:%s*(%b{})')
+      if usage then
         usage = usage:gsub("[\128-\255%c]", " ")
         note("usage", '{"choices":' .. of .. ',"usage":' .. usage .. "}", key)
       end
+      at = event:find('"usage"', at + 1, true)
     end
     return empty and not fails
   end

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	lua "github.com/yuin/gopher-lua"
 
@@ -238,5 +239,28 @@ func TestScriptLetsLongEventsPass(t *testing.T) {
 		if u, ok := s.usage(); !ok || u.Output != 2 {
 			t.Errorf("in pieces of %d: usage %+v %v", size, u, ok)
 		}
+	}
+}
+
+// TestScriptBearsLies sends what no server means: it must neither fail nor take long.
+func TestScriptBearsLies(t *testing.T) {
+	t.Parallel()
+	const usage = `"usage":{"prompt_tokens":1,"completion_tokens":2}`
+	for name, body := range map[string]string{
+		"an index beyond all numbers": `data: {"choices":[{"index":` + strings.Repeat("9", 400) + `}],` + usage + "}\n\ndata: [DONE]\n\n",
+		"objects that never end":      "data: {" + strings.Repeat(`"usage":{`, 100_000) + "\n\ndata: {\"choices\":[]," + usage + "}\n\ndata: [DONE]\n\n",
+		"line ends in usage":          "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\ndata: \"completion_tokens\":2}}\n\ndata: [DONE]\n\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			s := runScript(t, envoy.AnswerPass, []byte(body))
+			if took := time.Since(began); took > 20*time.Second { // minutes, if every object were looked for
+				t.Errorf("it took %v", took)
+			}
+			if s.body() != body || len(s.told) != 1 || !s.notes().Done {
+				t.Errorf("%d bytes of %d passed; weir was told %q", len(s.body()), len(body), s.told)
+			}
+		})
 	}
 }
