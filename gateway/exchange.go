@@ -45,7 +45,7 @@ type Exchange struct {
 	rewritten bool
 	prompt    tokens.Prompt
 	input     int64 // estimate of the prompt, in tokens
-	choices   int64 // that are generated: one a prompt and n
+	choices   int64 // that are generated, of all prompts
 	perPrompt int   // choices of each of several prompts; 0: there is one
 	reserved  amounts
 	charges   []ratelimit.Charge
@@ -295,7 +295,7 @@ func (x *Exchange) End() {
 	if x.meter != nil {
 		r = x.meter.reading()
 	}
-	if _, stream := x.meter.(*streamMeter); !stream && !r.known && x.call.Endpoint.HasOutput() {
+	if !x.stream && !r.known && x.call.Endpoint.HasOutput() {
 		// What was generated for a plain answer is not seen before all of it is there.
 		r.estimate = max(r.estimate, x.g.sizes.tokensIn(x.kind(), time.Since(x.call.Start)))
 	}

@@ -6,9 +6,16 @@ import "github.com/weir-gateway/weir/tokens"
 // something.
 const leastTold = 64
 
-// guess is how many tokens a text has that the model has generated.
-func (x *Exchange) guess(text *tokens.Features) int64 {
-	return x.g.guesses.Completion(x.model.Name, text)
+// guess is how many tokens a text has that the model has generated, in so many pieces:
+// by its words once the model's tokenizer was learned, by what else is known of the
+// upstream's streams before that. A piece is a token at least.
+func (x *Exchange) guess(pieces int64, text *tokens.Features) int64 {
+	if _, learned := x.g.guesses.Taught(x.model.Name); !learned {
+		if n, known := x.g.sizes.inText(x.kind(), pieces, text.Bytes()); known {
+			return max(pieces, n)
+		}
+	}
+	return max(pieces, x.g.guesses.Completion(x.model.Name, text))
 }
 
 // learn compares estimates with what the upstream has counted of a whole answer, and

@@ -20,7 +20,7 @@ const (
 // lengths learns how long the answers to each key and model are.
 type lengths struct {
 	mu     sync.Mutex
-	byPair map[pair]*lengthTally
+	byPair tallies[pair, lengthTally]
 }
 
 type pair struct{ key, model string }
@@ -36,22 +36,7 @@ type lengthTally struct {
 func (l *lengths) observe(key, model string, tokens int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := pair{key, model}
-	t := l.byPair[p]
-	if t == nil {
-		if l.byPair == nil {
-			l.byPair = map[pair]*lengthTally{}
-		}
-		for other := range l.byPair { // any one leaves
-			if len(l.byPair) < learnedKeys {
-				break
-			}
-			delete(l.byPair, other)
-		}
-		t = &lengthTally{}
-		l.byPair[p] = t
-	}
-	t.add(tokens)
+	l.byPair.of(pair{key, model}, learnedKeys).add(tokens)
 }
 
 // p95 is the length that 95 of 100 answers do not exceed, and whether enough were

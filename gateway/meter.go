@@ -39,13 +39,13 @@ type streamMeter struct {
 	events openai.EventStream
 	text   tokens.Features
 	pieces int64 // of text
-	guess  func(*tokens.Features) int64
+	guess  func(pieces int64, text *tokens.Features) int64
 	cut    *openai.Error
 }
 
 // newStreamMeter returns a meter that takes the usage event out if strip is set, and
 // estimates by guess.
-func newStreamMeter(ep openai.Endpoint, strip bool, guess func(*tokens.Features) int64) *streamMeter {
+func newStreamMeter(ep openai.Endpoint, strip bool, guess func(int64, *tokens.Features) int64) *streamMeter {
 	m := &streamMeter{guess: guess}
 	m.events.Endpoint, m.events.Strip = ep, strip
 	m.events.Text = func(raw []byte) {
@@ -86,7 +86,7 @@ func (m *streamMeter) reading() reading {
 	r := reading{
 		over: m.over(), failed: m.events.Failed() || m.cut != nil, passed: Passed{Pieces: m.pieces, Text: m.text.Bytes()},
 		// A piece of text is a token at least, and no token is less than a byte.
-		estimate: max(m.pieces, m.guess(&m.text)), pieces: m.pieces,
+		estimate: m.guess(m.pieces, &m.text), pieces: m.pieces,
 	}
 	r.usage, r.known = m.events.Usage()
 	r.whole = r.known && (r.over || m.events.Finished())

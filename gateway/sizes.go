@@ -20,7 +20,7 @@ const (
 // of a stream that broke off and was read by nobody but Envoy.
 type sizes struct {
 	mu     sync.Mutex
-	byKind map[kind]*sizeTally // guarded by mu
+	byKind tallies[kind, sizeTally] // guarded by mu
 }
 
 // kind is what streams of the same shape have in common.
@@ -47,20 +47,7 @@ func (s *sizes) observe(k kind, tokens int64, what Passed, took time.Duration) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	tally := s.byKind[k]
-	if tally == nil {
-		if s.byKind == nil {
-			s.byKind = map[kind]*sizeTally{}
-		}
-		for other := range s.byKind { // any one leaves
-			if len(s.byKind) < sizedKinds {
-				break
-			}
-			delete(s.byKind, other)
-		}
-		tally = &sizeTally{}
-		s.byKind[k] = tally
-	}
+	tally := s.byKind.of(k, sizedKinds)
 	tally.seconds = tally.seconds*memory + took.Seconds()
 	tally.made = tally.made*memory + float64(tokens)
 	if what.Pieces > 0 {
@@ -98,15 +85,23 @@ func (s *sizes) tokens(k kind, noted Passed, bytes int64) int64 {
 	case noted.Pieces == 0 || noted.Bytes <= noted.Began || bytes <= noted.Began:
 		return 1 // hardly more, or it would have been noted
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	perPiece, perByte := 1.0, 0.0
-	if tally := s.byKind[k]; tally != nil && tally.seen > 0 {
-		perPiece, perByte = tally.fit()
-	}
 	// There is as much text in what came after the note as before.
 	since := float64(bytes-noted.Began) / float64(noted.Bytes-noted.Began)
-	return max(1, int64(math.Round(since*(perPiece*float64(noted.Pieces)+perByte*float64(noted.Text)))))
+	n, _ := s.inText(k, int64(math.Round(since*float64(noted.Pieces))), int64(math.Round(since*float64(noted.Text))))
+	return max(1, n)
+}
+
+// inText is how many tokens there are in so many pieces of text of so many bytes in all,
+// and whether enough streams were seen to tell. If not it is one for each piece.
+func (s *sizes) inText(k kind, pieces, bytes int64) (tokens int64, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	tally := s.byKind[k]
+	if tally == nil || tally.seen < sizedEnough {
+		return pieces, false
+	}
+	perPiece, perByte := tally.fit()
+	return int64(math.Round(perPiece*float64(pieces) + perByte*float64(bytes))), true
 }
 
 // fit is how many tokens there are for each piece of text and for each of its bytes, by

@@ -32,7 +32,7 @@ func (x *Exchange) fit(r *openai.Request, prompts int64) (atMost int64, err *ope
 		return 0, nil
 	}
 	sure := sureBefore
-	if x.g.guesses.Taught(x.model.Name) {
+	if learned, _ := x.g.guesses.Taught(x.model.Name); learned {
 		sure = sureLearned
 	}
 	if float64(x.input)*sure > float64(window) {

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -157,6 +159,7 @@ func TestBounds(t *testing.T) {
 		{`"priority":-1`, config.Bounds{Allow: []string{"priority"}}, ""},
 		{`"cache_salt":"mine"`, config.Bounds{}, "cache_salt"},
 		{`"prompt_logprobs":-1`, config.Bounds{}, "prompt_logprobs"},
+		{`"use_beam_search":false`, config.Bounds{}, ""},
 		{`"use_beam_search":true`, config.Bounds{}, "use_beam_search"},
 		{`"kv_transfer_params":{"do_remote_decode":true}`, config.Bounds{}, "kv_transfer_params"},
 		{`"ignore_eos":true,"min_tokens":3,"echo":true,"user":"x"`, config.Bounds{}, ""},
@@ -174,5 +177,39 @@ func TestBounds(t *testing.T) {
 				t.Errorf("%v, param %q", err, err.Param)
 			}
 		})
+	}
+}
+
+// TestEveryExtensionCanBeAllowed compares the configuration's schema with what is refused.
+func TestEveryExtensionCanBeAllowed(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "weir.yaml")
+	text := "upstreams: [{name: u, url: \"http://127.0.0.1:1/v1\", models: catalogue}]\nkeys: {files: [keys.yaml]}\nrequests: {allow: [" + strings.Join(openai.ExtensionNames(), ", ") + "]}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load(file, func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b := newBounds(cfg.Requests); b.refused != 0 {
+		t.Errorf("%s is still refused", b.refused.First())
+	}
+}
+
+func TestFormsAreBounded(t *testing.T) {
+	t.Parallel()
+	for value, refused := range map[string]bool{"true": true, "false": false} {
+		c := call("k", "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nw1000\r\n"+
+			"--b\r\nContent-Disposition: form-data; name=\"use_beam_search\"\r\n\r\n"+value+"\r\n"+
+			"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\nsound\r\n--b--\r\n")
+		c.Endpoint, c.ContentType = openai.Transcriptions, "multipart/form-data; boundary=b"
+		x, err := windows(t, config.Bounds{}).Admit(t.Context(), c)
+		if err == nil {
+			x.End()
+		}
+		if (err != nil) != refused || refused && err.Param != "use_beam_search" {
+			t.Errorf("use_beam_search=%s: %v", value, err)
+		}
 	}
 }

@@ -40,11 +40,11 @@ func (s Extensions) First() string {
 	return extensions[bits.TrailingZeros32(uint32(s))]
 }
 
-// extension notes that a member of that name has a value other than null.
+// extension notes that a member of that name has a value other than null and false.
 func (p *parser) extension() bool {
 	start := p.i
 	e := ExtensionOf(string(p.param.of(p.b)))
-	if p.peek() != 'n' {
+	if first := p.peek(); first != 'n' && first != 'f' {
 		p.r.Extensions |= e
 	}
 	ok := p.value(1)
@@ -57,26 +57,13 @@ func (p *parser) extension() bool {
 // logprobs reads how many alternatives of each token are to be told. For chats
 // "logprobs" only says whether.
 func (p *parser) logprobs(m member) bool {
-	if !p.r.Endpoint.usageOnRequest() {
-		return p.value(1)
-	}
-	if m == memberLogprobs && p.r.Endpoint == ChatCompletions {
+	switch {
+	case m == memberLogprobs && p.r.Endpoint == ChatCompletions:
 		var on bool
 		return p.boolean(&on)
+	case p.r.Endpoint.usageOnRequest(), m == memberTopLogprobs && p.r.Endpoint == Responses:
+		return p.integerFrom(0, &p.r.Logprobs)
+	default:
+		return p.value(1)
 	}
-	start := p.i
-	switch b := p.peek(); {
-	case b == 'n':
-		return p.literal("null")
-	case b != '-' && !isDigit(b):
-		return p.wrongType("an integer")
-	case !p.number():
-		return false
-	}
-	n, ok := parseInt(p.b[start:p.i], maxTokens)
-	if !ok {
-		return p.fail(CodeInvalidValue, "Invalid value for '%s' at byte %d: expected an integer from 0, but got %.24s. Correct it or leave it out.", p.paramName(), start, p.b[start:p.i])
-	}
-	p.r.Logprobs = max(p.r.Logprobs, n)
-	return true
 }

@@ -202,6 +202,10 @@ func (f *form) value(head partHead, content span) *Error {
 		default:
 			return formValue(head, "true or false")
 		}
+	default:
+		if string(text) != "false" {
+			f.r.Extensions |= ExtensionOf(head.name)
+		}
 	}
 	return nil
 }

@@ -281,7 +281,10 @@ func (p *parser) boolean(v *bool) bool {
 }
 
 // integer reads a plain integer from 1 to 2³¹-1, or null, and raises v to it.
-func (p *parser) integer(v *int64) bool {
+func (p *parser) integer(v *int64) bool { return p.integerFrom(1, v) }
+
+// integerFrom reads a plain integer from least to 2³¹-1, or null, and raises v to it.
+func (p *parser) integerFrom(least int64, v *int64) bool {
 	start := p.i
 	switch b := p.peek(); {
 	case b == 'n':
@@ -292,8 +295,8 @@ func (p *parser) integer(v *int64) bool {
 		return false
 	}
 	n, ok := parseInt(p.b[start:p.i], math.MaxInt32)
-	if !ok || n == 0 {
-		return p.fail(CodeInvalidValue, "Invalid value for '%s' at byte %d: expected an integer from 1 to %d, but got %.24s. Correct it or leave it out.", p.paramName(), start, math.MaxInt32, p.b[start:p.i])
+	if !ok || n < least {
+		return p.fail(CodeInvalidValue, "Invalid value for '%s' at byte %d: expected an integer from %d to %d, but got %.24s. Correct it or leave it out.", p.paramName(), start, least, math.MaxInt32, p.b[start:p.i])
 	}
 	*v = max(*v, n)
 	return true

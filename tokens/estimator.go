@@ -29,14 +29,18 @@ func (e *Estimator) Completion(name string, text *Features) int64 {
 	return text.estimate(e.forCompletions(name))
 }
 
-// taught is how many prompts must have been counted before their estimates are relied on.
+// taught is how many texts must have been counted before estimates of others are relied
+// on.
 const taught = 20
 
-// Taught tells whether enough prompts of a model were counted to rely on estimates of
-// others.
-func (e *Estimator) Taught(name string) bool {
+// Taught tells whether enough was counted to rely on estimates of a model's prompts, and
+// of its completions.
+func (e *Estimator) Taught(name string) (prompts, completions bool) {
 	m, ok := e.models.Load(name)
-	return ok && m.(*model).prompts.rows.Load() >= taught
+	if !ok {
+		return false, false
+	}
+	return m.(*model).prompts.rows.Load() >= taught, m.(*model).completions.rows.Load() >= taught
 }
 
 // LearnPrompt takes the upstream's count of a prompt. Prompts that are too short, or
