@@ -232,3 +232,61 @@ func TestStreamsSurviveWeir(t *testing.T) {
 	a.serve()
 	a.eventually("the new weir serves", a.answers)
 }
+
+// TestNoStreamLosesPartsWithWeir kills weir while it sees the pieces of answers, some of
+// which are then in its hands: what is lost with it must not look like a whole answer.
+func TestNoStreamLosesPartsWithWeir(t *testing.T) {
+	t.Parallel()
+	for name, f := range map[string]fixture{"watched": {idle: "1m"}, "streamed": {metering: "streamed"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f.model = "tokens=400,pace=2ms"
+			killAmid(t, startApart(t, f))
+		})
+	}
+}
+
+func killAmid(t *testing.T, a *apart) {
+	t.Helper()
+	const n = 20
+	type result struct {
+		events int
+		whole  bool
+	}
+	results := make(chan result, n)
+	var flowing sync.WaitGroup
+	flowing.Add(n)
+	for range n {
+		go func() {
+			resp, err := a.send(t.Context(), http.MethodPost, "/v1/chat/completions", chat(`"stream":true`))
+			if err != nil {
+				t.Error(err)
+				flowing.Done()
+				results <- result{}
+				return
+			}
+			defer resp.Body.Close()
+			first := make([]byte, 1)
+			_, _ = io.ReadFull(resp.Body, first)
+			flowing.Done()
+			rest, err := io.ReadAll(resp.Body)
+			body := string(first) + string(rest)
+			results <- result{strings.Count(body, "data:"), err == nil && strings.HasSuffix(body, "data: [DONE]\n\n")}
+		}()
+	}
+	flowing.Wait()
+	a.kill()
+	whole := 0
+	for range n {
+		r := <-results
+		if r.whole {
+			whole++
+			if r.events < 402 { // role, text, [DONE]; the usage event may have come through
+				t.Errorf("a stream of %d events of 402 ends as if it were whole", r.events)
+			}
+		}
+	}
+	t.Logf("%d of %d streams ended whole", whole, n)
+	a.serve()
+	a.eventually("the new weir serves", a.answers)
+}

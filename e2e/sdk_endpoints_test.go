@@ -1,10 +1,6 @@
 package e2e
 
 import (
-	"bytes"
-	"encoding/json"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 )
@@ -34,7 +30,7 @@ func TestSDKsOfOtherEndpoints(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := r.endpointFacts(t, filepath.Join(root, ".tools/py/bin/python"), filepath.Join(root, "e2e/sdk/python/endpoints.py"))
+	got := checkProgram[sdkFacts](t, r, filepath.Join(root, ".tools/py/bin/python"), filepath.Join(root, "e2e/sdk/python/endpoints.py"))
 	// "Tell me about rivers." has five tokens, and four more as a message.
 	for name, want := range map[string]sdkFacts{
 		"embeddings":           {Input: 3},
@@ -66,39 +62,4 @@ func TestSDKsOfOtherEndpoints(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", name, got[name], want)
 		}
 	}
-}
-
-// endpointFacts runs the check program and returns its facts by case.
-func (r *rig) endpointFacts(t *testing.T, command ...string) map[string]sdkFacts {
-	t.Helper()
-	if _, err := exec.LookPath(command[0]); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is missing: make test installs it", command[0])
-		}
-		t.Skipf("SKIPPED: %s is missing: make test installs what the SDKs need", command[0])
-	}
-	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
-	cmd.Env = append(os.Environ(), "WEIR_URL="+r.URL+"/v1", "WEIR_KEY="+goodKey, "WEIR_LIMITED_KEY="+limitedKey, "WEIR_MODEL=m")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%v: %v\n%s", command, err, stderr.String())
-	}
-	cases := map[string]sdkFacts{}
-	for line := range bytes.Lines(out) {
-		var c struct {
-			Case   string
-			OK     bool
-			Detail sdkFacts
-		}
-		if err := json.Unmarshal(line, &c); err != nil {
-			t.Fatalf("line %s: %v", line, err)
-		}
-		if !c.OK {
-			t.Errorf("%s did not go as it should: %s", c.Case, line)
-		}
-		cases[c.Case] = c.Detail
-	}
-	return cases
 }
