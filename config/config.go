@@ -45,7 +45,8 @@ type Config struct {
 type Redis struct {
 	URL          Secret // it may hold a password
 	PasswordFile string
-	CAFile       string // "" is the system's bundle
+	CAFile       string        // "" is the system's bundle
+	Timeout      time.Duration // longest silence that a decision waits through; 0 is the default
 }
 
 // Keys says where client keys come from.

@@ -35,7 +35,7 @@ func fromProto(file string, m *configv1.Config) *Config {
 		Allow:       m.GetRequests().GetAllow(),
 	}
 	if r := m.GetStore().GetRedis(); r != nil {
-		c.Redis = &Redis{URL: Secret(r.GetUrl()), PasswordFile: within(dir, r.GetPasswordFile()), CAFile: within(dir, r.GetCaFile())}
+		c.Redis = &Redis{URL: Secret(r.GetUrl()), PasswordFile: within(dir, r.GetPasswordFile()), CAFile: within(dir, r.GetCaFile()), Timeout: duration(r.GetTimeout(), 0)}
 	}
 	for _, f := range m.GetKeys().GetFiles() {
 		c.Keys.Files = append(c.Keys.Files, within(dir, f))

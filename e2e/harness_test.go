@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -47,6 +48,7 @@ type fixture struct {
 	args              []string
 	killed            bool   // the test ends weir or Envoy by force
 	redis             string // URL of the store; "" counts in memory
+	patience          string // timeout of the store; "" is weir's default
 	peer              *rig   // a replica whose upstream this one shares
 	runDir            string // "" is a fresh one
 	// upstream serves instead of a simulator.
@@ -104,7 +106,7 @@ func start(t *testing.T, f fixture) *rig {
 func weirYAML(f fixture, upstream string) string {
 	limits := ""
 	if f.redis != "" {
-		limits = fmt.Sprintf("store: {redis: {url: %q}}\n", f.redis)
+		limits = fmt.Sprintf("store: {redis: {url: %q, timeout: %s}}\n", f.redis, cmp.Or(f.patience, "20ms"))
 	}
 	if f.limits != "" {
 		limits += "limits:\n" + f.limits

@@ -20,7 +20,7 @@ import (
 // pair starts two replicas on one Redis and one upstream.
 func pair(t *testing.T, redis *redistest.Server, f fixture) (a, b *rig) {
 	t.Helper()
-	f.redis = redis.URL()
+	f.redis, f.patience = redis.URL(), "1s" // a machine taken for busy is no fault of Redis here
 	a = start(t, f)
 	f.peer = a
 	f.killed = false

@@ -61,12 +61,12 @@ func redisStore(cfg *config.Redis, instance uint64, metrics *telemetry.Metrics, 
 	shared, err := redisstore.New(redisstore.Options{
 		URL: cfg.URL.Reveal(), Password: password, CAFile: cfg.CAFile,
 		// failover notices sooner when Redis is silent, and knows why.
-		Timeout: 2 * time.Second, Silence: 500 * time.Millisecond,
+		Timeout: 2 * time.Second, Silence: cfg.Timeout + 500*time.Millisecond,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("store.redis: %w", err)
 	}
-	s := failover.New(failover.Options{Store: shared, Instance: instance, Events: storeEvents(metrics, log)})
+	s := failover.New(failover.Options{Store: shared, Timeout: cfg.Timeout, Instance: instance, Events: storeEvents(metrics, log)})
 	registerStore(metrics, s)
 	return &store{
 		Limiter: s,

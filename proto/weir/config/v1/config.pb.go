@@ -483,7 +483,11 @@ type Redis struct {
 	// File that holds the password, instead of one in the URL.
 	PasswordFile string `protobuf:"bytes,2,opt,name=password_file,json=passwordFile,proto3" json:"password_file,omitempty"`
 	// CA bundle that the server's certificate must chain to. Default: the system's.
-	CaFile        string `protobuf:"bytes,3,opt,name=ca_file,json=caFile,proto3" json:"ca_file,omitempty"`
+	CaFile string `protobuf:"bytes,3,opt,name=ca_file,json=caFile,proto3" json:"ca_file,omitempty"`
+	// Longest silence of the server that a decision waits through; then limits do
+	// what on_store_failure says. Longer for a server that is far away. Default:
+	// 20ms.
+	Timeout       string `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -535,6 +539,13 @@ func (x *Redis) GetPasswordFile() string {
 func (x *Redis) GetCaFile() string {
 	if x != nil {
 		return x.CaFile
+	}
+	return ""
+}
+
+func (x *Redis) GetTimeout() string {
+	if x != nil {
+		return x.Timeout
 	}
 	return ""
 }
@@ -1773,12 +1784,14 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x05allow\x18\x03 \x03(\tB\xab\x03\xbaH\xa7\x03\x92\x01\xa3\x03\x18\x01\"\x9e\x03\xba\x01\x9a\x03\n" +
 	"\textension\x12\xbc\x01must be one of use_beam_search, prompt_logprobs, prompt_embeds, priority, request_id, cache_salt, kv_transfer_params, vllm_xargs, chat_template, mm_processor_kwargs, truncate_prompt_tokens\x1a\xcd\x01this in ['use_beam_search', 'prompt_logprobs', 'prompt_embeds', 'priority', 'request_id', 'cache_salt', 'kv_transfer_params', 'vllm_xargs', 'chat_template', 'mm_processor_kwargs', 'truncate_prompt_tokens']R\x05allow\"<\n" +
 	"\x05Store\x123\n" +
-	"\x05redis\x18\x01 \x01(\v2\x15.weir.config.v1.RedisB\x06\xbaH\x03\xc8\x01\x01R\x05redis\"\xd9\x02\n" +
+	"\x05redis\x18\x01 \x01(\v2\x15.weir.config.v1.RedisB\x06\xbaH\x03\xc8\x01\x01R\x05redis\"\x97\x04\n" +
 	"\x05Redis\x12\x91\x02\n" +
 	"\x03url\x18\x01 \x01(\tB\xfe\x01\xbaH\xfa\x01\xba\x01\xf3\x01\n" +
 	"\x05redis\x12\x9e\x01must be a URL such as redis://127.0.0.1:6379/0, rediss://…, unix:///run/redis.sock, sentinel://host:26379,host:26379/MASTER or cluster://host:6379,host:6379\x1aIthis == '' || this.matches('^(redis|rediss|unix|sentinel|cluster)://.+$')\xc8\x01\x01R\x03url\x12#\n" +
 	"\rpassword_file\x18\x02 \x01(\tR\fpasswordFile\x12\x17\n" +
-	"\aca_file\x18\x03 \x01(\tR\x06caFile\"y\n" +
+	"\aca_file\x18\x03 \x01(\tR\x06caFile\x12\xbb\x01\n" +
+	"\atimeout\x18\x04 \x01(\tB\xa0\x01\xbaH\x9c\x01\xba\x01\x95\x01\n" +
+	"\bduration\x122must be a duration such as 20ms, no longer than 1s\x1aUthis.matches('^([0-9]+(\\\\.[0-9]+)?(ms|s|m|h))+$') && duration(this) <= duration('1s')\xd8\x01\x01R\atimeout\"y\n" +
 	"\aMetrics\x12n\n" +
 	"\x06listen\x18\x01 \x01(\tBV\xbaHS\xba\x01M\n" +
 	"\x06listen\x12)must be host:port, such as 127.0.0.1:9091\x1a\x18this.isHostAndPort(true)\xc8\x01\x01R\x06listen\"K\n" +
