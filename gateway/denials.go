@@ -112,7 +112,7 @@ func (g *Gateway) Denied(call Call, key *keyring.Key) *openai.Error {
 	if call.Endpoint == openai.Unknown || g.denials.empty() {
 		return nil
 	}
-	limits, err := g.policy.rules(g.keys.Ring(), key)
+	limits, err := g.rulebook.Load().policy.rules(g.keys.Ring(), key)
 	if err != nil {
 		return nil // Admit says so
 	}

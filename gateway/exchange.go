@@ -124,14 +124,14 @@ func (x *Exchange) admit(ctx context.Context, body []byte) *openai.Error {
 		return err
 	}
 	x.asking, x.stream = request.Model, request.Stream
-	if err := x.g.bounds.check(&request); err != nil {
+	if err := x.g.rulebook.Load().bounds.check(&request); err != nil {
 		return err
 	}
 	route, err := x.resolve()
 	if err != nil {
 		return err
 	}
-	limits, cause := x.g.policy.rules(ring, x.key)
+	limits, cause := x.g.rulebook.Load().policy.rules(ring, x.key)
 	if cause != nil {
 		return internal(cause)
 	}

@@ -38,8 +38,7 @@ type Gateway struct {
 	ledger   *ledger.Ledger
 	metrics  *telemetry.Metrics
 	log      zerolog.Logger
-	policy   policy
-	bounds   bounds
+	rulebook atomic.Pointer[Rulebook]
 	denials  denials
 	lengths  lengths
 	sizes    sizes
@@ -52,19 +51,40 @@ type Gateway struct {
 
 // New returns a Gateway. It fails on limits that the kernel cannot keep.
 func New(opts Options) (*Gateway, error) {
-	p, err := newPolicy(opts.Config)
+	book, err := NewRulebook(opts.Config)
 	if err != nil {
 		return nil, err
 	}
 	_, memory := opts.Limits.(direct)
-	return &Gateway{
+	g := &Gateway{
 		denials: denials{requestsOnly: memory},
 		models:  opts.Models, keys: opts.Keys, limits: opts.Limits, ledger: opts.Ledger,
-		metrics: opts.Metrics, log: opts.Log, policy: p, bounds: newBounds(opts.Config.Requests),
+		metrics: opts.Metrics, log: opts.Log,
 		live:     live{exchanges: map[ratelimit.ID]*Exchange{}, changed: make(chan struct{}, 1)},
 		instance: opts.Instance,
-	}, nil
+	}
+	g.Apply(book)
+	return g, nil
 }
+
+// Rulebook is what a configuration says about limits and requests.
+type Rulebook struct {
+	policy policy
+	bounds bounds
+}
+
+// NewRulebook fails on limits that the kernel cannot keep.
+func NewRulebook(cfg *config.Config) (*Rulebook, error) {
+	p, err := newPolicy(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Rulebook{policy: p, bounds: newBounds(cfg.Requests)}, nil
+}
+
+// Apply decides new calls by the book. What limits of the same name and scope have
+// counted stays.
+func (g *Gateway) Apply(book *Rulebook) { g.rulebook.Store(book) }
 
 // Call is a request as it arrived.
 type Call struct {

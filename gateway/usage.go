@@ -116,7 +116,7 @@ func (g *Gateway) places(keyID string) ([]counted, error) {
 	seen := map[place]bool{}
 	var all []counted
 	for _, key := range keys {
-		limits, err := g.policy.rules(ring, key)
+		limits, err := g.rulebook.Load().policy.rules(ring, key)
 		if err != nil {
 			return nil, err
 		}

@@ -99,11 +99,26 @@ func (m *Metrics) Counter(name, help string, read func() float64) {
 	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, read))
 }
 
-// UpstreamGauge is Gauge with the name of an upstream as its label.
-func (m *Metrics) UpstreamGauge(name, help, upstream string, read func() float64) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: name, Help: help, ConstLabels: prometheus.Labels{"upstream": upstream},
-	}, read))
+// UpstreamGauge is Gauge with the name of an upstream as its label. read tells the
+// value of each upstream that there is.
+func (m *Metrics) UpstreamGauge(name, help string, read func(tell func(upstream string, value float64))) {
+	m.registry.MustRegister(&upstreamGauge{prometheus.NewDesc(name, help, []string{"upstream"}, nil), read})
+}
+
+// upstreamGauge is a gauge of upstreams that come and go.
+type upstreamGauge struct {
+	desc *prometheus.Desc
+	read func(tell func(upstream string, value float64))
+}
+
+// Describe is that of prometheus.Collector.
+func (g *upstreamGauge) Describe(out chan<- *prometheus.Desc) { out <- g.desc }
+
+// Collect is that of prometheus.Collector.
+func (g *upstreamGauge) Collect(out chan<- prometheus.Metric) {
+	g.read(func(upstream string, value float64) {
+		out <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, value, upstream)
+	})
 }
 
 // Handler serves GET /metrics.

@@ -48,16 +48,20 @@ func openUpstreams(cfg *config.Config, share pool.Share, metrics *telemetry.Metr
 }
 
 func registerUpstreams(metrics *telemetry.Metrics, d *upstream.Directory) {
-	for _, s := range d.Servers() {
-		metrics.UpstreamGauge("weir_upstream_up", "1 while the upstream answers.", s.Name, func() float64 {
+	metrics.UpstreamGauge("weir_upstream_up", "1 while the upstream answers.", func(tell func(string, float64)) {
+		for _, s := range d.Servers() {
+			up := 1.0
 			if s.Down() {
-				return 0
+				up = 0
 			}
-			return 1
-		})
-		if s.Pool != nil {
-			metrics.UpstreamGauge("weir_upstream_keys_usable", "Keys of the upstream's pool that can be used now.", s.Name,
-				func() float64 { return float64(s.Pool.Usable()) })
+			tell(s.Name, up)
 		}
-	}
+	})
+	metrics.UpstreamGauge("weir_upstream_keys_usable", "Keys of the upstream's pool that can be used now.", func(tell func(string, float64)) {
+		for _, s := range d.Servers() {
+			if s.Pool != nil {
+				tell(s.Name, float64(s.Pool.Usable()))
+			}
+		}
+	})
 }
