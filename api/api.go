@@ -24,7 +24,8 @@ type Options struct {
 	Keys      *keyring.Keyring
 	Metrics   *telemetry.Metrics
 	Store     func() StoreHealth
-	KeyHeader string // the request header that names the caller's key
+	Config    func() ConfigHealth // nil: it is not told of
+	KeyHeader string              // the request header that names the caller's key
 }
 
 // API is the handler.
@@ -164,6 +165,7 @@ type health struct {
 
 type parts struct {
 	Store     StoreHealth      `json:"store"`
+	Config    *ConfigHealth    `json:"config,omitempty"`
 	Keys      keys             `json:"keys"`
 	Upstreams []upstreamHealth `json:"upstreams"`
 }
@@ -203,6 +205,12 @@ type StoreHealth struct {
 	Replicas    int     `json:"replicas"`
 }
 
+// ConfigHealth tells of the configuration in force.
+type ConfigHealth struct {
+	Status     string  `json:"status"` // ok, or stale: the newest file was not taken
+	AgeSeconds float64 `json:"age_seconds"`
+}
+
 type keys struct {
 	Status string  `json:"status"` // ok, or stale: the newest files have a mistake
 	Count  int     `json:"count"`
@@ -217,6 +225,10 @@ func (a *API) health(w http.ResponseWriter, r *http.Request) *openai.Error {
 		Store: a.opts.Store(), Upstreams: a.upstreams(),
 		Keys: keys{Status: "ok", Count: status.Keys, Age: time.Since(status.Loaded).Round(time.Second).Seconds()},
 	}}
+	if a.opts.Config != nil {
+		c := a.opts.Config()
+		h.Parts.Config = &c
+	}
 	if status.Err != nil {
 		h.Parts.Keys.Status = "stale"
 	}

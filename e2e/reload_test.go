@@ -1,111 +1,195 @@
 package e2e
 
 import (
+	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/weir-gateway/weir/keyring"
+	"github.com/weir-gateway/weir/ledger"
+	"github.com/weir-gateway/weir/simulator"
 )
 
-const newKey = "sk-test-new-0123456789abcdef"
-
-// TestKeyReload changes the key file under a running weir.
-func TestKeyReload(t *testing.T) {
-	t.Parallel()
-	r := start(t, fixture{})
-	file := filepath.Join(r.Dir, "keys.yaml")
-	status := func(key string) int { return r.post(chat(), "Authorization", key).status }
-	if got := status(newKey); got != http.StatusUnauthorized {
-		t.Fatalf("before: status %d", got)
-	}
-	good := "keys:\n  - {id: new, hash: \"" + keyring.Hash(newKey) + "\"}\n"
-	replace(t, file, good)
-	r.eventually("the new key works", func() bool { return status(newKey) == http.StatusOK })
-	if got := status(goodKey); got != http.StatusUnauthorized {
-		t.Errorf("a key that is no longer in the file: status %d", got)
-	}
-	for name, text := range map[string]string{
-		"invalid":   "keys:\n  - {id: new, hash: nonsense}\n",
-		"truncated": good[:len(good)-20],
-		"empty":     "",
-		"no keys":   "keys: []\n",
-	} {
-		replace(t, file, text)
-		r.eventually(name+" is said to be stale", func() bool { return r.metric("weir_keys_stale") == "1" })
-		if got := r.do(http.MethodGet, "/health", ""); got.status != http.StatusOK || !strings.Contains(got.body, `"stale"`) {
-			t.Errorf("%s: health %d %s", name, got.status, got.body)
-		}
-		if got := status(newKey); got != http.StatusOK {
-			t.Errorf("%s: the last good key: status %d", name, got)
-		}
-		replace(t, file, good)
-		r.eventually(name+" is mended", func() bool { return r.metric("weir_keys_stale") == "0" })
-	}
-	if !strings.Contains(r.Log(), "keys.yaml:2:") {
-		t.Errorf("the log does not name the line of the mistake:\n%s", r.Log())
-	}
-	if err := os.Remove(file); err != nil {
-		t.Fatal(err)
-	}
-	r.eventually("a deleted file is said to be stale", func() bool { return r.metric("weir_keys_stale") == "1" })
-	if got := status(newKey); got != http.StatusOK {
-		t.Errorf("after the file was deleted: status %d", got)
-	}
-	writeFile(t, file, good)
-	if err := r.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	r.eventually("SIGHUP read the file", func() bool { return r.metric("weir_keys_stale") == "0" })
-}
-
-// replace puts a file in another's place, as editors and deployments do.
-func replace(t *testing.T, file, text string) {
+// openStreams has n streams flow, and answers their bodies when all have ended. They
+// are read by turns within Envoy and by weir.
+func openStreams(t *testing.T, r *rig, n int) (ended <-chan string) {
 	t.Helper()
-	writeFile(t, file+".new", text)
+	bodies := make(chan string, n)
+	var flowing sync.WaitGroup
+	client := &http.Client{Transport: &http.Transport{}} // one connection each
+	t.Cleanup(client.CloseIdleConnections)
+	for i := range n {
+		flowing.Add(1)
+		go func() {
+			model, once := "m", sync.OnceFunc(flowing.Done)
+			defer once()
+			if i%2 == 1 {
+				model = "read"
+			}
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.URL+"/v1/chat/completions",
+				strings.NewReader(strings.Replace(chat(`"stream":true`), `"m"`, fmt.Sprintf("%q", model), 1)))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			req.Header.Set("Content-Type", "application/json")
+			req.Header.Set("Authorization", "Bearer "+goodKey)
+			body := ""
+			defer func() { bodies <- body }()
+			resp, err := client.Do(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer resp.Body.Close()
+			first := make([]byte, 1)
+			_, _ = io.ReadFull(resp.Body, first)
+			once()
+			rest, err := io.ReadAll(resp.Body)
+			if err != nil {
+				t.Errorf("a stream was cut: %v", err)
+			}
+			body = string(first) + string(rest)
+		}()
+	}
+	flowing.Wait()
+	return bodies
+}
+
+// rewrite replaces a file of the site at once, as editors and orchestrators do.
+func (r *rig) rewrite(name, text string) {
+	r.t.Helper()
+	file := filepath.Join(r.Dir, name)
+	writeFile(r.t, file+".new", text)
 	if err := os.Rename(file+".new", file); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// ask is a plain chat request for a model.
+func (r *rig) ask(model string) reply {
+	r.t.Helper()
+	return r.post(strings.Replace(chat(), `"m"`, fmt.Sprintf("%q", model), 1), "x-simulate", "tokens=1")
+}
+
+// TestReloadCutsNothing changes models, upstreams, routes, limits and keys under live
+// streams, takes away what they run on, and breaks the files.
+func TestReloadCutsNothing(t *testing.T) {
+	t.Parallel()
+	other := httptest.NewServer(simulator.New(simulator.Options{Models: []simulator.Model{{Name: "served", Context: 1000}}}))
+	t.Cleanup(other.Close)
+	const streams, tokens = 200, 80
+	again := httptest.NewServer(simulator.New(simulator.Options{
+		Models: []simulator.Model{{Name: "read", Script: simulatorScript(t, fmt.Sprintf("tokens=%d,pace=100ms", tokens))}},
+	}))
+	t.Cleanup(again.Close)
+	r := start(t, fixture{
+		model:     fmt.Sprintf("tokens=%d,pace=100ms", tokens),
+		upstreams: fmt.Sprintf("  - {name: read, url: %q, metering: streamed}\n", again.URL+"/v1"),
+		models:    "",
+		extra:     "",
+		metering:  "native",
+		limits:    "  - {name: all, requests: 100000/h}\n",
+	})
+	original, err := os.ReadFile(filepath.Join(r.Dir, "weir.yaml"))
+	if err != nil {
 		t.Fatal(err)
 	}
-}
+	config := string(original)
+	config = strings.Replace(config, "models:\n", "models:\n  - {name: read, upstreams: [read]}\n", 1)
+	r.rewrite("weir.yaml", config)
+	r.eventually("a new model is served", func() bool { return r.ask("read").status == http.StatusOK })
 
-// TestRevocation measures how soon a revoked key is refused.
-func TestRevocation(t *testing.T) {
-	t.Parallel()
-	r := start(t, fixture{})
-	replace(t, filepath.Join(r.Dir, "keys.yaml"), "keys:\n  - {id: new, hash: \""+keyring.Hash(newKey)+"\"}\n")
-	begin := time.Now()
-	r.eventually("the key is refused", func() bool { return r.post(chat()).status == http.StatusUnauthorized })
-	if took := time.Since(begin); took > time.Second {
-		t.Errorf("a revoked key worked for %v, want at most 1 s", took)
+	bodies := openStreams(t, r, streams)
+	begun := time.Now()
+
+	// A new upstream and a model of it, under an alias.
+	more := strings.Replace(config, "models:\n", "models:\n  - {name: served, aliases: [nick], upstreams: [later]}\n", 1)
+	more = strings.Replace(more, "upstreams:\n", fmt.Sprintf("upstreams:\n  - {name: later, url: %q}\n", other.URL+"/v1"), 1)
+	r.rewrite("weir.yaml", more)
+	r.eventually("a new upstream serves", func() bool { return r.ask("nick").status == http.StatusOK })
+	if got := r.do(http.MethodGet, "/v1/models/nick", ""); got.status != http.StatusOK {
+		t.Errorf("the new model is not listed: status %d, %s", got.status, got.body)
 	}
-}
 
-// TestOlderKeyFile reads the file of a FastAPI gateway as it is: quota is tokens
-// a minute.
-func TestOlderKeyFile(t *testing.T) {
-	t.Parallel()
-	r := start(t, fixture{extra: "plans: {}"})
-	older := `{"keys": [
-  {"key": "sk-test-older-0123456789", "user": "carl", "quota": 500, "enabled": true},
-  {"key": "sk-test-older-off-0123456789", "user": "dora", "quota": 500, "enabled": false}
-]}`
-	replace(t, filepath.Join(r.Dir, "keys.yaml"), older)
-	r.eventually("the older key works", func() bool {
-		return r.post(chat(`"max_tokens":10`), "Authorization", "sk-test-older-0123456789").status == http.StatusOK
+	// A limit.
+	limited := strings.Replace(more, "limits:\n", "limits:\n  - {name: tight, per: [user], requests: 1/day}\n", 1)
+	r.rewrite("weir.yaml", limited)
+	r.eventually("a new limit refuses", func() bool { return r.ask("nick").status == http.StatusTooManyRequests })
+	r.rewrite("weir.yaml", more)
+	r.eventually("without the limit requests pass", func() bool { return r.ask("nick").status == http.StatusOK })
+
+	// What the streams run on goes away.
+	without := strings.Replace(more, "  - {name: m, aliases: [alias], upstreams: [sim], context: 100000}\n", "", 1)
+	without = strings.Replace(without, "  - {name: read, upstreams: [read]}\n", "", 1)
+	var lines []string
+	for line := range strings.Lines(without) {
+		if !strings.HasPrefix(line, "  - {name: sim,") && !strings.HasPrefix(line, "  - {name: read,") {
+			lines = append(lines, line)
+		}
+	}
+	r.rewrite("weir.yaml", strings.Join(lines, ""))
+	r.eventually("a model is gone", func() bool { return r.ask("m").status == http.StatusNotFound })
+	if got := r.ask("nick"); got.status != http.StatusOK {
+		t.Errorf("what stays: status %d, %s", got.status, got.body)
+	}
+
+	// Mistakes: the last good one stays in force, and that is told.
+	r.rewrite("weir.yaml", more+"typo: 1\n")
+	r.eventually("health tells of a mistake", func() bool {
+		return strings.Contains(r.do(http.MethodGet, "/health", "").body, `"config":{"status":"stale"`)
 	})
-	got := r.post(chat(`"max_tokens":490`), "Authorization", "sk-test-older-0123456789")
-	if e := got.errorObject(); got.status != http.StatusTooManyRequests || e.Weir.Limit != "quota" || e.Weir.Max != 500 {
-		t.Errorf("beyond the quota: status %d, %s", got.status, got.body)
+	if got := r.metric("weir_config_stale"); got != "1" {
+		t.Errorf("weir_config_stale is %q", got)
 	}
-	if got := r.post(chat(), "Authorization", "sk-test-older-off-0123456789"); got.status != http.StatusUnauthorized {
-		t.Errorf("a key that is not enabled: status %d", got.status)
+	if !strings.Contains(r.Log(), "typo") || r.ask("nick").status != http.StatusOK {
+		t.Errorf("the mistake is not in the log, or did harm:\n%s", r.Log())
 	}
-	records := r.records()
-	if len(records) > 0 && strings.HasPrefix(records[0].KeyID, "sk-") {
-		t.Errorf("the ledger shows a secret as the id: %q", records[0].KeyID)
+
+	// Back, with other keys.
+	r.rewrite("weir.yaml", config)
+	r.rewrite("keys.yaml", fmt.Sprintf("keys:\n  - {id: good, user: ann, hash: %q}\n", keyring.Hash(goodKey)))
+	r.eventually("a key is gone", func() bool {
+		return r.post(chat(), "Authorization", "Bearer "+otherKey).status == http.StatusUnauthorized
+	})
+	r.eventually("a model is back", func() bool { return r.ask("m").status == http.StatusOK })
+	if got := r.do(http.MethodGet, "/health", "").body; !strings.Contains(got, `"config":{"status":"ok"`) {
+		t.Errorf("health: %s", got)
 	}
+
+	took := time.Since(begun)
+	if whole := tokens * 100 * time.Millisecond; took > whole {
+		t.Errorf("the changes took %v, longer than the streams' %v", took, whole)
+	}
+	for range streams {
+		body := <-bodies
+		if !strings.HasSuffix(body, "data: [DONE]\n\n") || strings.Count(body, `"content":`) < tokens {
+			t.Fatalf("a stream ends in %q after %d pieces", body[max(0, len(body)-100):], strings.Count(body, `"content":`))
+		}
+	}
+	exact := 0
+	for _, rec := range r.records() {
+		if rec.Stream && rec.Outcome == ledger.OK && rec.Tokens.Output == tokens {
+			exact++
+		}
+	}
+	if exact != streams {
+		t.Errorf("%d of %d streams are in the ledger with their tokens", exact, streams)
+	}
+}
+
+func simulatorScript(t *testing.T, text string) simulator.Script {
+	t.Helper()
+	script, err := simulator.ParseScript(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return script
 }

@@ -66,11 +66,15 @@ func CheckVersion(ctx context.Context, binary string) error {
 
 // Validate asks Envoy whether it would take the bootstrap.
 func Validate(ctx context.Context, binary string, b *bootstrapv3.Bootstrap) error {
-	file, err := writeBootstrap(os.TempDir(), b)
+	dir, err := os.MkdirTemp("", "weir-")
 	if err != nil {
+		return fmt.Errorf("make a folder for the bootstrap: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	file := filepath.Join(dir, BootstrapFile)
+	if err := writeBootstrap(file, b); err != nil {
 		return err
 	}
-	defer os.Remove(file)
 	var stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, binary, "--mode", "validate", "-c", file, "-l", "critical")
 	cmd.Stderr = &stderr
@@ -83,22 +87,14 @@ func Validate(ctx context.Context, binary string, b *bootstrapv3.Bootstrap) erro
 	return nil
 }
 
-// writeBootstrap puts the bootstrap into a file of its own that only the owner
-// can read.
-func writeBootstrap(dir string, b *bootstrapv3.Bootstrap) (string, error) {
+// writeBootstrap puts the bootstrap into a file that only the owner and the group can
+// read.
+func writeBootstrap(file string, b *bootstrapv3.Bootstrap) error {
 	text, err := YAML(b)
 	if err != nil {
-		return "", fmt.Errorf("print the bootstrap: %w", err)
+		return fmt.Errorf("print the bootstrap: %w", err)
 	}
-	f, err := os.CreateTemp(dir, "envoy-*.yaml")
-	if err != nil {
-		return "", fmt.Errorf("write the bootstrap: %w", err)
-	}
-	_, err = f.Write(text)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return "", fmt.Errorf("write the bootstrap: %w", err)
-	}
-	return f.Name(), nil
+	return replace(file, text)
 }
 
 func firstLine(b []byte) string {

@@ -59,19 +59,11 @@ func Bootstrap(cfg *config.Config, sockets Sockets, systemCA string) (*bootstrap
 		grpcCluster(clusterLog, sockets.GRPC),
 		apiCluster(sockets.API),
 	}
-	for _, u := range cfg.Upstreams {
-		c, err := upstreamCluster(u, systemCA)
-		if err != nil {
-			return nil, err
-		}
-		clusters = append(clusters, c)
-		if cfg.Attempted(u) {
-			if c, err = attemptsCluster(u, systemCA); err != nil {
-				return nil, err
-			}
-			clusters = append(clusters, c)
-		}
+	ups, err := upstreamClusters(cfg, systemCA, cfg.Attempted)
+	if err != nil {
+		return nil, err
 	}
+	clusters = append(clusters, ups...)
 	b := &bootstrapv3.Bootstrap{
 		Node:            &corev3.Node{Id: "weir", Cluster: "weir"},
 		Admin:           &bootstrapv3.Admin{Address: pipe(sockets.Admin)},
@@ -82,6 +74,26 @@ func Bootstrap(cfg *config.Config, sockets Sockets, systemCA string) (*bootstrap
 		return nil, fmt.Errorf("the bootstrap breaks Envoy's own rules: %w", err)
 	}
 	return b, nil
+}
+
+// upstreamClusters are the clusters of all upstreams; attempted tells which have one
+// for requests of several attempts.
+func upstreamClusters(cfg *config.Config, systemCA string, attempted func(config.Upstream) bool) ([]*clusterv3.Cluster, error) {
+	var clusters []*clusterv3.Cluster
+	for _, u := range cfg.Upstreams {
+		c, err := upstreamCluster(u, systemCA)
+		if err != nil {
+			return nil, err
+		}
+		clusters = append(clusters, c)
+		if attempted(u) {
+			if c, err = attemptsCluster(u, systemCA); err != nil {
+				return nil, err
+			}
+			clusters = append(clusters, c)
+		}
+	}
+	return clusters, nil
 }
 
 // YAML prints a bootstrap as people and Envoy read it.

@@ -56,7 +56,7 @@ func publicListener(cfg *config.Config) (*listenerv3.Listener, error) {
 func connectionManager(cfg *config.Config) *hcmv3.HttpConnectionManager {
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix:                    "public",
-		RouteSpecifier:                &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: routes(cfg)},
+		RouteSpecifier:                &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: routes(cfg, cfg.Attempted)},
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{reservedHeaders()},
 		HttpFilters:                   []*hcmv3.HttpFilter{authzFilter(), extProcFilter(), luaFilter(), routerFilter()},
 		AccessLog:                     []*accesslogv3.AccessLog{departures()},

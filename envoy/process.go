@@ -35,11 +35,12 @@ type Process struct {
 	last string // newest line of its log, guarded by mu
 }
 
-// Start runs Envoy and waits until it takes requests.
+// Start runs Envoy with a bootstrap, which it puts beside the socket of Envoy's admin
+// interface, and waits until it takes requests.
 func Start(ctx context.Context, binary string, b *bootstrapv3.Bootstrap, concurrency uint32, log zerolog.Logger) (*Process, error) {
 	admin := b.GetAdmin().GetAddress().GetPipe().GetPath()
-	file, err := writeBootstrap(filepath.Dir(admin), b)
-	if err != nil {
+	file := filepath.Join(filepath.Dir(admin), BootstrapFile)
+	if err := writeBootstrap(file, b); err != nil {
 		return nil, err
 	}
 	args := []string{"-c", file, "-l", "warning", "--log-format", "%l %n %v", "--disable-hot-restart"}

@@ -18,21 +18,23 @@ import (
 	"github.com/weir-gateway/weir/openai"
 )
 
-func routes(cfg *config.Config) *routev3.RouteConfiguration {
+// routes are those of a configuration; attempted tells which upstreams take requests
+// of several attempts.
+func routes(cfg *config.Config, attempted func(config.Upstream) bool) *routev3.RouteConfiguration {
 	host := &routev3.VirtualHost{
 		Name:                   "weir",
 		Domains:                []string{"*"},
 		RequestBodyBufferLimit: wrapperspb.UInt64(uint64(cfg.Envoy.MaxRequestBytes)),
 	}
-	var attempted []config.Upstream
+	var several []config.Upstream
 	for _, u := range cfg.Upstreams {
 		host.Routes = append(host.Routes, admitted(u))
-		if cfg.Attempted(u) {
-			attempted = append(attempted, u)
+		if attempted(u) {
+			several = append(several, u)
 		}
 	}
-	if attempted != nil {
-		host.Routes = append(host.Routes, admittedAttempts(attempted))
+	if several != nil {
+		host.Routes = append(host.Routes, admittedAttempts(several))
 	}
 	for _, ep := range openai.Endpoints() {
 		host.Routes = append(host.Routes, tooLarge(ep, cfg.Envoy.MaxRequestBytes), entry(ep.Path()), notAllowed(ep, exactPath(ep.Path()), http.MethodPost))

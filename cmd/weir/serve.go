@@ -32,6 +32,7 @@ type runFlags struct {
 // there is no configuration.
 type site struct {
 	cfg    *config.Config
+	load   func() (*config.Config, error) // reads cfg again; nil without a file
 	keys   *keyring.Keyring
 	secret string // of the demo's key; "" without demo
 	stop   func() // ends the demo upstream
@@ -46,18 +47,22 @@ func (f runFlags) open(e *env, log zerolog.Logger) (*site, error) {
 	if file == "" {
 		return openDemo(f.Listen)
 	}
-	cfg, err := config.Load(file, e.getenv)
+	load := func() (*config.Config, error) {
+		cfg, err := config.Load(file, e.getenv)
+		if err == nil && f.Listen != "" {
+			cfg.Listen = f.Listen
+		}
+		return cfg, err
+	}
+	cfg, err := load()
 	if err != nil {
 		return nil, said(e, err)
-	}
-	if f.Listen != "" {
-		cfg.Listen = f.Listen
 	}
 	keys, err := openKeys(cfg, log)
 	if err != nil {
 		return nil, err
 	}
-	return &site{cfg: cfg, keys: keys, stop: func() {}}, nil
+	return &site{cfg: cfg, load: load, keys: keys, stop: func() {}}, nil
 }
 
 // openMegaLLM is the site of a key-rotating proxy whose environment is all there
@@ -160,7 +165,7 @@ func startServer(site *site, dir string, log zerolog.Logger) (*server, <-chan er
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := newServer(site.cfg, site.keys, sockets, log)
+	s, err := newServer(site.cfg, site.load, site.keys, sockets, log)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -237,11 +242,7 @@ func (c *upCmd) withEnvoy(e *env, binary string, site *site, s *server, done <-c
 		}
 		return err
 	}
-	b, err := envoy.Bootstrap(site.cfg, s.sockets, envoy.SystemCA())
-	if err != nil {
-		return stop(err)
-	}
-	p, err := envoy.Start(e.ctx, binary, b, site.cfg.Envoy.Concurrency, s.log)
+	p, err := envoy.Start(e.ctx, binary, s.bootstrap, site.cfg.Envoy.Concurrency, s.log)
 	if err != nil {
 		return stop(err)
 	}

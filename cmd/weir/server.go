@@ -10,9 +10,11 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
@@ -45,6 +47,9 @@ type server struct {
 	cfg       *config.Config
 	log       zerolog.Logger
 	sockets   envoy.Sockets
+	config    atomic.Pointer[config.Config] // in force; cfg is what weir was started with
+	reloader  *reloader
+	bootstrap *bootstrapv3.Bootstrap // of the Envoy that is to be before it
 	keys      *keyring.Keyring
 	gateway   *gateway.Gateway
 	ledger    *ledger.Ledger
@@ -62,8 +67,10 @@ type server struct {
 }
 
 // newServer wires the parts in the order in which they need each other.
-func newServer(cfg *config.Config, keys *keyring.Keyring, sockets envoy.Sockets, log zerolog.Logger) (*server, error) {
+func newServer(cfg *config.Config, load func() (*config.Config, error), keys *keyring.Keyring, sockets envoy.Sockets, log zerolog.Logger) (*server, error) {
 	s := &server{cfg: cfg, log: log, sockets: sockets, keys: keys}
+	s.config.Store(cfg)
+	s.reloader = &reloader{server: s, load: load, log: log, loaded: time.Now()}
 	metrics := telemetry.NewMetrics()
 	instance := rand.Uint64() // exchanges of two processes must never be taken for each other
 	var err error
@@ -88,7 +95,7 @@ func newServer(cfg *config.Config, keys *keyring.Keyring, sockets envoy.Sockets,
 	authv3.RegisterAuthorizationServer(s.grpc, authz.New(keys, s.denied, metrics))
 	extprocv3.RegisterExternalProcessorServer(s.grpc, extproc.New(s.gateway, log))
 	accesslogv3.RegisterAccessLogServiceServer(s.grpc, answers.NewAccessLog(s.gateway, log))
-	s.api = api.New(api.Options{Models: s.upstreams, Keys: keys, Metrics: metrics, Store: s.store.health, KeyHeader: envoy.HeaderKey})
+	s.api = api.New(api.Options{Models: s.upstreams, Keys: keys, Metrics: metrics, Store: s.store.health, Config: s.reloader.health, KeyHeader: envoy.HeaderKey})
 	own := http.NewServeMux()
 	own.Handle("/", s.api)
 	own.Handle("/answers/", answers.Handler(s.gateway)) // no route of Envoy's leads there
@@ -100,7 +107,8 @@ func newServer(cfg *config.Config, keys *keyring.Keyring, sockets envoy.Sockets,
 		s.metrics = newHTTP(mux)
 	}
 	registerGauges(metrics, s)
-	return s, nil
+	s.bootstrap, err = envoy.Serve(cfg, sockets, envoy.SystemCA())
+	return s, err
 }
 
 // denied is how authz asks the gateway.
@@ -113,6 +121,12 @@ func registerGauges(m *telemetry.Metrics, s *server) {
 	m.Gauge("weir_keys", "Client keys in force.", func() float64 { return float64(s.keys.Status().Keys) })
 	m.Gauge("weir_keys_stale", "1 while the newest key files have a mistake and older ones are in force.", func() float64 {
 		if s.keys.Status().Err != nil {
+			return 1
+		}
+		return 0
+	})
+	m.Gauge("weir_config_stale", "1 while the newest weir.yaml was not taken and an older one is in force.", func() float64 {
+		if s.reloader.health().Status != "ok" {
 			return 1
 		}
 		return 0
@@ -217,6 +231,7 @@ func (s *server) run(ctx context.Context) error {
 	group.Go(func() error { return s.gateway.RenewLeases(ctx) })
 	group.Go(func() error { return s.store.run(ctx) })
 	group.Go(func() error { return s.upstreams.Run(ctx) })
+	group.Go(func() error { return s.reloader.watch(ctx) })
 	group.Go(func() error { return s.reloadOnHangup(ctx) })
 	return group.Wait()
 }
@@ -240,7 +255,7 @@ func shutDown(h *http.Server) error {
 	return h.Close()
 }
 
-// reloadOnHangup reads the key files again on SIGHUP, and opens the ledger again.
+// reloadOnHangup reads the configuration and the key files again on SIGHUP, and opens the ledger again.
 func (s *server) reloadOnHangup(ctx context.Context) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -251,6 +266,9 @@ func (s *server) reloadOnHangup(ctx context.Context) error {
 			return nil
 		case <-hangup:
 			s.ledger.Reopen()
+			if s.reloader.load != nil {
+				_ = s.reloader.reload(ctx) // which logs
+			}
 			s.keys.ReloadLogged()
 			_ = s.upstreams.Reload() // which logs
 		}
