@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/weir-gateway/weir/config"
+	"github.com/weir-gateway/weir/envoy"
 	"github.com/weir-gateway/weir/keyring"
 	"github.com/weir-gateway/weir/ledger"
 	"github.com/weir-gateway/weir/simulator"
@@ -102,16 +109,15 @@ func TestReloadCutsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := string(original)
-	config = strings.Replace(config, "models:\n", "models:\n  - {name: read, upstreams: [read]}\n", 1)
-	r.rewrite("weir.yaml", config)
+	first := strings.Replace(string(original), "models:\n", "models:\n  - {name: read, upstreams: [read]}\n", 1)
+	r.rewrite("weir.yaml", first)
 	r.eventually("a new model is served", func() bool { return r.ask("read").status == http.StatusOK })
 
 	bodies := openStreams(t, r, streams)
 	begun := time.Now()
 
 	// A new upstream and a model of it, under an alias.
-	more := strings.Replace(config, "models:\n", "models:\n  - {name: served, aliases: [nick], upstreams: [later]}\n", 1)
+	more := strings.Replace(first, "models:\n", "models:\n  - {name: served, aliases: [nick], upstreams: [later]}\n", 1)
 	more = strings.Replace(more, "upstreams:\n", fmt.Sprintf("upstreams:\n  - {name: later, url: %q}\n", other.URL+"/v1"), 1)
 	r.rewrite("weir.yaml", more)
 	r.eventually("a new upstream serves", func() bool { return r.ask("nick").status == http.StatusOK })
@@ -154,7 +160,7 @@ func TestReloadCutsNothing(t *testing.T) {
 	}
 
 	// Back, with other keys.
-	r.rewrite("weir.yaml", config)
+	r.rewrite("weir.yaml", first)
 	r.rewrite("keys.yaml", fmt.Sprintf("keys:\n  - {id: good, user: ann, hash: %q}\n", keyring.Hash(goodKey)))
 	r.eventually("a key is gone", func() bool {
 		return r.post(chat(), "Authorization", "Bearer "+otherKey).status == http.StatusUnauthorized
@@ -174,15 +180,15 @@ func TestReloadCutsNothing(t *testing.T) {
 			t.Fatalf("a stream ends in %q after %d pieces", body[max(0, len(body)-100):], strings.Count(body, `"content":`))
 		}
 	}
-	exact := 0
-	for _, rec := range r.records() {
-		if rec.Stream && rec.Outcome == ledger.OK && rec.Tokens.Output == tokens {
-			exact++
+	r.eventually("all streams are in the ledger with their tokens", func() bool {
+		exact := 0
+		for _, rec := range r.records() {
+			if rec.Stream && rec.Outcome == ledger.OK && rec.Tokens.Output == tokens {
+				exact++
+			}
 		}
-	}
-	if exact != streams {
-		t.Errorf("%d of %d streams are in the ledger with their tokens", exact, streams)
-	}
+		return exact == streams
+	})
 }
 
 func simulatorScript(t *testing.T, text string) simulator.Script {
@@ -192,4 +198,65 @@ func simulatorScript(t *testing.T, text string) simulator.Script {
 		t.Fatal(err)
 	}
 	return script
+}
+
+// TestEnvoyRejects has a running Envoy refuse what it cannot work with: it goes on with
+// what it has, and that is told.
+func TestEnvoyRejects(t *testing.T) {
+	t.Parallel()
+	cfg, err := config.Parse("", []byte(`
+listen: 127.0.0.1:0
+upstreams: [{name: a, url: "http://127.0.0.1:1/v1"}]
+models: [{name: m, upstreams: [a]}]
+`), true, os.LookupEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sockets, err := envoy.SocketsIn(shortDir(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := envoy.Serve(cfg, sockets, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary, err := envoy.Find(os.Getenv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := envoy.Start(t.Context(), binary, b, 1, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Stop)
+	tell := func(r *envoy.Resources) error {
+		t.Helper()
+		discovery, err := p.Admin.Discovery(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Write(filepath.Dir(sockets.Admin)); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		return discovery.Accepted(ctx, r.Version())
+	}
+	good, err := envoy.Dynamic(cfg, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad, err := envoy.Dynamic(cfg, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad.Clusters[0].ConnectTimeout = durationpb.New(-time.Second)
+	for i, step := range []struct {
+		resources *envoy.Resources
+		want      error
+	}{{good, nil}, {bad, envoy.ErrRejected}, {good, nil}} {
+		if err := tell(step.resources); !errors.Is(err, step.want) {
+			t.Errorf("step %d: %v, want %v", i, err, step.want)
+		}
+	}
 }

@@ -174,9 +174,13 @@ func fixedChanges(started, next *config.Config) (names []string) {
 		name     string
 		old, now any
 	}{
-		{"listen", started.Listen, next.Listen}, {"run_dir", started.RunDir, next.RunDir},
-		{"metrics", started.MetricsListen, next.MetricsListen}, {"keys", started.Keys, next.Keys},
-		{"ledger", started.Ledger, next.Ledger}, {"envoy", started.Envoy, next.Envoy}, {"store", started.Redis, next.Redis},
+		{"listen", started.Listen, next.Listen},
+		{"run_dir", started.RunDir, next.RunDir},
+		{"metrics", started.MetricsListen, next.MetricsListen},
+		{"keys", started.Keys, next.Keys},
+		{"ledger", started.Ledger, next.Ledger},
+		{"envoy", started.Envoy, next.Envoy},
+		{"store", started.Redis, next.Redis},
 	} {
 		if !reflect.DeepEqual(f.old, f.now) {
 			names = append(names, f.name)
