@@ -14,6 +14,8 @@ const (
 	DefaultMaxChoices      = 128 // as OpenAI has it
 	DefaultMaxLogprobs     = 20  // likewise
 	DefaultMaxRequestBytes = 8 << 20
+	DefaultMaxConnections  = 50_000
+	DefaultMaxHeapBytes    = 2 << 30
 	DefaultModel           = "openai-gpt-oss-120b" // if it is served
 	DefaultPoolKeys        = 3                     // that one request may try
 	DefaultPoolTries       = 3
@@ -39,6 +41,7 @@ type Config struct {
 	Envoy         Envoy
 	Requests      Bounds
 	Redis         *Redis // nil: limits are counted in memory
+	TLS           *TLS   // nil: plain HTTP
 }
 
 // Redis is the store that replicas share.
@@ -164,7 +167,17 @@ type Model struct {
 type Envoy struct {
 	Concurrency     uint32 // worker threads; 0 is one per core
 	MaxRequestBytes uint32
+	MaxConnections  uint32 // of clients
+	MaxHeapBytes    uint64 // at which Envoy is full
+	TrustedProxies  uint32 // in front of Envoy
+	AccessLog       string // path; Stdout is Envoy's standard output, "" is off
 }
+
+// Stdout is the access log on Envoy's standard output.
+const Stdout = "stdout"
+
+// TLS is the certificate of the public listener, in PEM files.
+type TLS struct{ CertFile, KeyFile string }
 
 // Unit is what a limit counts.
 type Unit uint8

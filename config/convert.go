@@ -27,12 +27,19 @@ func fromProto(file string, m *configv1.Config) *Config {
 		Envoy: Envoy{
 			Concurrency:     m.GetEnvoy().GetConcurrency(),
 			MaxRequestBytes: or(m.GetEnvoy().GetMaxRequestBytes(), DefaultMaxRequestBytes),
+			MaxConnections:  or(m.GetEnvoy().GetMaxConnections(), DefaultMaxConnections),
+			MaxHeapBytes:    or(m.GetEnvoy().GetMaxHeapBytes(), DefaultMaxHeapBytes),
+			TrustedProxies:  m.GetEnvoy().GetTrustedProxies(),
+			AccessLog:       accessLog(dir, m.GetEnvoy().GetAccessLog()),
 		},
 	}
 	c.Requests = Bounds{
 		MaxChoices:  or(m.GetRequests().GetMaxChoices(), DefaultMaxChoices),
 		MaxLogprobs: or(m.GetRequests().GetMaxLogprobs(), DefaultMaxLogprobs),
 		Allow:       m.GetRequests().GetAllow(),
+	}
+	if t := m.GetTls(); t != nil {
+		c.TLS = &TLS{CertFile: within(dir, t.GetCertFile()), KeyFile: within(dir, t.GetKeyFile())}
 	}
 	if r := m.GetStore().GetRedis(); r != nil {
 		c.Redis = &Redis{URL: Secret(r.GetUrl()), PasswordFile: within(dir, r.GetPasswordFile()), CAFile: within(dir, r.GetCaFile()), Timeout: duration(r.GetTimeout(), 0)}
@@ -197,6 +204,13 @@ func duration(s string, otherwise time.Duration) time.Duration {
 }
 
 // within resolves a path that stands in a file of that folder.
+func accessLog(dir, to string) string {
+	if to == Stdout {
+		return to
+	}
+	return within(dir, to)
+}
+
 func within(dir, path string) string {
 	if path == "" || filepath.IsAbs(path) {
 		return path

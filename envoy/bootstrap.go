@@ -12,16 +12,11 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
-	downstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/weir-gateway/weir/config"
 )
-
-// maxDownstreamConnections bounds the open client connections of one Envoy.
-const maxDownstreamConnections = 50_000
 
 // Sockets are the Unix sockets between Envoy and weir.
 type Sockets struct {
@@ -65,10 +60,12 @@ func Bootstrap(cfg *config.Config, sockets Sockets, systemCA string) (*bootstrap
 	}
 	clusters = append(clusters, ups...)
 	b := &bootstrapv3.Bootstrap{
-		Node:            &corev3.Node{Id: "weir", Cluster: "weir"},
-		Admin:           &bootstrapv3.Admin{Address: pipe(sockets.Admin)},
+		Node: &corev3.Node{Id: "weir", Cluster: "weir"},
+		Admin: &bootstrapv3.Admin{Address: &corev3.Address{Address: &corev3.Address_Pipe{
+			Pipe: &corev3.Pipe{Path: sockets.Admin, Mode: pipeMode},
+		}}},
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{Listeners: []*listenerv3.Listener{listener}, Clusters: clusters},
-		OverloadManager: overload(),
+		OverloadManager: overload(&cfg.Envoy),
 	}
 	if err := b.ValidateAll(); err != nil {
 		return nil, fmt.Errorf("the bootstrap breaks Envoy's own rules: %w", err)
@@ -101,15 +98,6 @@ func YAML(b *bootstrapv3.Bootstrap) ([]byte, error) {
 	return protoyaml.MarshalOptions{Indent: 2, UseProtoNames: true}.Marshal(b)
 }
 
-func overload() *overloadv3.OverloadManager {
-	return &overloadv3.OverloadManager{ResourceMonitors: []*overloadv3.ResourceMonitor{{
-		Name: "envoy.resource_monitors.global_downstream_max_connections",
-		ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: typed(&downstreamv3.DownstreamConnectionsConfig{
-			MaxActiveDownstreamConnections: maxDownstreamConnections,
-		})},
-	}}}
-}
-
 // typed packs a message of Envoy's API. It fails only for messages that hold
 // invalid UTF-8, which the callers' constants do not.
 func typed(m proto.Message) *anypb.Any {
@@ -119,6 +107,9 @@ func typed(m proto.Message) *anypb.Any {
 	}
 	return a
 }
+
+// pipeMode lets the folder's group in, no others.
+const pipeMode = 0o660
 
 func pipe(path string) *corev3.Address {
 	return &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: path}}}

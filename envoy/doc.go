@@ -42,6 +42,13 @@ const (
 
 	// MetadataSpace is the namespace of what extproc notes of a request.
 	MetadataSpace = "weir"
+	// What the access log tells of a request, in MetadataSpace: who asked, for what,
+	// where it went, and what it took, in tokens.
+	NoteKey      = "key"
+	NoteModel    = "model"
+	NoteUpstream = "upstream"
+	NoteInput    = "input_tokens"
+	NoteOutput   = "output_tokens"
 	// MetadataOrder lists where the attempts go, in the form of Envoy's
 	// PriorityGroupClusterSpecifier.
 	MetadataOrder = "priority_groups"

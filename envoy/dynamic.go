@@ -136,6 +136,12 @@ func Serve(cfg *config.Config, sockets Sockets, systemCA string) (*bootstrapv3.B
 	if err := follow(b, dir); err != nil {
 		return nil, err
 	}
+	if cfg.TLS != nil {
+		chain := b.StaticResources.Listeners[0].FilterChains[0]
+		if chain.TransportSocket, err = watchCertificate(cfg.TLS, dir); err != nil {
+			return nil, err
+		}
+	}
 	r, err := Dynamic(cfg, nil, systemCA)
 	if err != nil {
 		return nil, err

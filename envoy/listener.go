@@ -3,7 +3,6 @@ package envoy
 import (
 	"time"
 
-	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	rulesv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -42,14 +41,22 @@ func publicListener(cfg *config.Config) (*listenerv3.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	chain := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{{
+		Name:       "envoy.filters.network.http_connection_manager",
+		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: typed(connectionManager(cfg))},
+	}}}
+	if cfg.TLS != nil {
+		if chain.TransportSocket, err = tlsTransport(cfg.TLS); err != nil {
+			return nil, err
+		}
+		chain.TransportSocketConnectTimeout = durationpb.New(handshakeTimeout)
+	}
 	return &listenerv3.Listener{
 		Name:                          "public",
 		Address:                       socket(host, port),
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(connectionBuffer),
-		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
-			Name:       "envoy.filters.network.http_connection_manager",
-			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: typed(connectionManager(cfg))},
-		}}}},
+		TcpKeepalive:                  keepalive(),
+		FilterChains:                  []*listenerv3.FilterChain{chain},
 	}, nil
 }
 
@@ -59,19 +66,18 @@ func connectionManager(cfg *config.Config) *hcmv3.HttpConnectionManager {
 		RouteSpecifier:                &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: routes(cfg, cfg.Attempted)},
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{reservedHeaders()},
 		HttpFilters:                   []*hcmv3.HttpFilter{authzFilter(), extProcFilter(), luaFilter(), routerFilter()},
-		AccessLog:                     []*accesslogv3.AccessLog{departures()},
+		AccessLog:                     accessLogs(cfg.Envoy.AccessLog),
 		LocalReplyConfig:              localReplies(),
 		HttpProtocolOptions:           http1(),
-		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
-			MaxConcurrentStreams:        wrapperspb.UInt32(100),
-			InitialStreamWindowSize:     wrapperspb.UInt32(64 << 10),
-			InitialConnectionWindowSize: wrapperspb.UInt32(1 << 20),
-		},
+		Http2ProtocolOptions:          http2Downstream(),
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
 			IdleTimeout:                  durationpb.New(10 * time.Minute),
 			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_REJECT_REQUEST,
+			MaxHeadersCount:              wrapperspb.UInt32(maxHeaders),
 		},
+		MaxRequestHeadersKb:          wrapperspb.UInt32(maxHeaderKiB),
 		UseRemoteAddress:             wrapperspb.Bool(true),
+		XffNumTrustedHops:            cfg.Envoy.TrustedProxies,
 		NormalizePath:                wrapperspb.Bool(true),
 		MergeSlashes:                 true,
 		PathWithEscapedSlashesAction: hcmv3.HttpConnectionManager_REJECT_REQUEST,

@@ -54,6 +54,10 @@ var localErrors = []struct {
 		Status: http.StatusServiceUnavailable, Type: openai.TypeUnavailable, Code: openai.CodeOverloaded, RetryAfter: time.Second,
 		Message: "The gateway cannot decide about requests at the moment. Try again shortly.",
 	}},
+	{`response.code_details.contains("overload")`, openai.Error{
+		Status: http.StatusServiceUnavailable, Type: openai.TypeUnavailable, Code: openai.CodeOverloaded, RetryAfter: time.Second,
+		Message: "The gateway has too much to do at the moment. Try again shortly.",
+	}},
 	{`response.code == 504`, openai.Error{
 		Status: http.StatusGatewayTimeout, Type: openai.TypeServer, Code: openai.CodeUpstreamTimeout,
 		Message: "The upstream server did not answer in time.",

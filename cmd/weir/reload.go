@@ -178,6 +178,7 @@ func fixedChanges(started, next *config.Config) (names []string) {
 		{"run_dir", started.RunDir, next.RunDir},
 		{"metrics", started.MetricsListen, next.MetricsListen},
 		{"keys", started.Keys, next.Keys},
+		{"tls", started.TLS, next.TLS},
 		{"ledger", started.Ledger, next.Ledger},
 		{"envoy", started.Envoy, next.Envoy},
 		{"store", started.Redis, next.Redis},

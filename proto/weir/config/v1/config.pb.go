@@ -236,7 +236,9 @@ type Config struct {
 	// Where limits are counted. Absent: in memory, for one replica.
 	Store *Store `protobuf:"bytes,12,opt,name=store,proto3" json:"store,omitempty"`
 	// What requests may ask for.
-	Requests      *Requests `protobuf:"bytes,13,opt,name=requests,proto3" json:"requests,omitempty"`
+	Requests *Requests `protobuf:"bytes,13,opt,name=requests,proto3" json:"requests,omitempty"`
+	// TLS of the public listener. Absent: plain HTTP.
+	Tls           *TLS `protobuf:"bytes,16,opt,name=tls,proto3" json:"tls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -362,6 +364,69 @@ func (x *Config) GetRequests() *Requests {
 	return nil
 }
 
+func (x *Config) GetTls() *TLS {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
+// TLS is the certificate of the public listener. Envoy reads the files itself, and
+// again when they change: its user must be allowed to.
+type TLS struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// PEM file of the certificate, with its chain.
+	CertFile string `protobuf:"bytes,1,opt,name=cert_file,json=certFile,proto3" json:"cert_file,omitempty"`
+	// PEM file of its private key.
+	KeyFile       string `protobuf:"bytes,2,opt,name=key_file,json=keyFile,proto3" json:"key_file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TLS) Reset() {
+	*x = TLS{}
+	mi := &file_weir_config_v1_config_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TLS) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TLS) ProtoMessage() {}
+
+func (x *TLS) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_config_v1_config_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TLS.ProtoReflect.Descriptor instead.
+func (*TLS) Descriptor() ([]byte, []int) {
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *TLS) GetCertFile() string {
+	if x != nil {
+		return x.CertFile
+	}
+	return ""
+}
+
+func (x *TLS) GetKeyFile() string {
+	if x != nil {
+		return x.KeyFile
+	}
+	return ""
+}
+
 // Requests bounds what clients may ask for.
 type Requests struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -379,7 +444,7 @@ type Requests struct {
 
 func (x *Requests) Reset() {
 	*x = Requests{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[1]
+	mi := &file_weir_config_v1_config_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -391,7 +456,7 @@ func (x *Requests) String() string {
 func (*Requests) ProtoMessage() {}
 
 func (x *Requests) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[1]
+	mi := &file_weir_config_v1_config_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -404,7 +469,7 @@ func (x *Requests) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Requests.ProtoReflect.Descriptor instead.
 func (*Requests) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{1}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Requests) GetMaxChoices() int64 {
@@ -439,7 +504,7 @@ type Store struct {
 
 func (x *Store) Reset() {
 	*x = Store{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[2]
+	mi := &file_weir_config_v1_config_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -451,7 +516,7 @@ func (x *Store) String() string {
 func (*Store) ProtoMessage() {}
 
 func (x *Store) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[2]
+	mi := &file_weir_config_v1_config_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -464,7 +529,7 @@ func (x *Store) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Store.ProtoReflect.Descriptor instead.
 func (*Store) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Store) GetRedis() *Redis {
@@ -494,7 +559,7 @@ type Redis struct {
 
 func (x *Redis) Reset() {
 	*x = Redis{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[3]
+	mi := &file_weir_config_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -506,7 +571,7 @@ func (x *Redis) String() string {
 func (*Redis) ProtoMessage() {}
 
 func (x *Redis) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[3]
+	mi := &file_weir_config_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -519,7 +584,7 @@ func (x *Redis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redis.ProtoReflect.Descriptor instead.
 func (*Redis) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Redis) GetUrl() string {
@@ -561,7 +626,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[4]
+	mi := &file_weir_config_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +638,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[4]
+	mi := &file_weir_config_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +651,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Metrics) GetListen() string {
@@ -610,7 +675,7 @@ type Keys struct {
 
 func (x *Keys) Reset() {
 	*x = Keys{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[5]
+	mi := &file_weir_config_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -622,7 +687,7 @@ func (x *Keys) String() string {
 func (*Keys) ProtoMessage() {}
 
 func (x *Keys) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[5]
+	mi := &file_weir_config_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -635,7 +700,7 @@ func (x *Keys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Keys.ProtoReflect.Descriptor instead.
 func (*Keys) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Keys) GetFiles() []string {
@@ -692,7 +757,7 @@ type Upstream struct {
 
 func (x *Upstream) Reset() {
 	*x = Upstream{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[6]
+	mi := &file_weir_config_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -704,7 +769,7 @@ func (x *Upstream) String() string {
 func (*Upstream) ProtoMessage() {}
 
 func (x *Upstream) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[6]
+	mi := &file_weir_config_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -717,7 +782,7 @@ func (x *Upstream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upstream.ProtoReflect.Descriptor instead.
 func (*Upstream) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Upstream) GetName() string {
@@ -814,7 +879,7 @@ type UpstreamKeys struct {
 
 func (x *UpstreamKeys) Reset() {
 	*x = UpstreamKeys{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[7]
+	mi := &file_weir_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +891,7 @@ func (x *UpstreamKeys) String() string {
 func (*UpstreamKeys) ProtoMessage() {}
 
 func (x *UpstreamKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[7]
+	mi := &file_weir_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +904,7 @@ func (x *UpstreamKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpstreamKeys.ProtoReflect.Descriptor instead.
 func (*UpstreamKeys) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *UpstreamKeys) GetFile() string {
@@ -885,7 +950,7 @@ type UpstreamKey struct {
 
 func (x *UpstreamKey) Reset() {
 	*x = UpstreamKey{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[8]
+	mi := &file_weir_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -897,7 +962,7 @@ func (x *UpstreamKey) String() string {
 func (*UpstreamKey) ProtoMessage() {}
 
 func (x *UpstreamKey) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[8]
+	mi := &file_weir_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -910,7 +975,7 @@ func (x *UpstreamKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpstreamKey.ProtoReflect.Descriptor instead.
 func (*UpstreamKey) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UpstreamKey) GetKey() string {
@@ -947,7 +1012,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[9]
+	mi := &file_weir_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +1024,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[9]
+	mi := &file_weir_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +1037,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Retry) GetKeys() uint32 {
@@ -1008,7 +1073,7 @@ type Timeouts struct {
 
 func (x *Timeouts) Reset() {
 	*x = Timeouts{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[10]
+	mi := &file_weir_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1085,7 @@ func (x *Timeouts) String() string {
 func (*Timeouts) ProtoMessage() {}
 
 func (x *Timeouts) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[10]
+	mi := &file_weir_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1098,7 @@ func (x *Timeouts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeouts.ProtoReflect.Descriptor instead.
 func (*Timeouts) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Timeouts) GetConnect() string {
@@ -1096,7 +1161,7 @@ type Model struct {
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[11]
+	mi := &file_weir_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1108,7 +1173,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[11]
+	mi := &file_weir_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1121,7 +1186,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Model) GetName() string {
@@ -1197,7 +1262,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[12]
+	mi := &file_weir_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1209,7 +1274,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[12]
+	mi := &file_weir_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1222,7 +1287,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Plan) GetLimits() []*Limit {
@@ -1243,7 +1308,7 @@ type When struct {
 
 func (x *When) Reset() {
 	*x = When{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[13]
+	mi := &file_weir_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1320,7 @@ func (x *When) String() string {
 func (*When) ProtoMessage() {}
 
 func (x *When) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[13]
+	mi := &file_weir_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1333,7 @@ func (x *When) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use When.ProtoReflect.Descriptor instead.
 func (*When) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *When) GetPlan() string {
@@ -1318,7 +1383,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[14]
+	mi := &file_weir_config_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1330,7 +1395,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[14]
+	mi := &file_weir_config_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1343,7 +1408,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Limit) GetName() string {
@@ -1460,7 +1525,7 @@ type Ledger struct {
 
 func (x *Ledger) Reset() {
 	*x = Ledger{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[15]
+	mi := &file_weir_config_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1472,7 +1537,7 @@ func (x *Ledger) String() string {
 func (*Ledger) ProtoMessage() {}
 
 func (x *Ledger) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[15]
+	mi := &file_weir_config_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1485,7 +1550,7 @@ func (x *Ledger) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ledger.ProtoReflect.Descriptor instead.
 func (*Ledger) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Ledger) GetFile() string {
@@ -1516,13 +1581,25 @@ type Envoy struct {
 	Concurrency uint32 `protobuf:"varint,1,opt,name=concurrency,proto3" json:"concurrency,omitempty"`
 	// Largest request body, in bytes. Default 8 MiB.
 	MaxRequestBytes uint32 `protobuf:"varint,2,opt,name=max_request_bytes,json=maxRequestBytes,proto3" json:"max_request_bytes,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Most client connections at a time. Default 50000.
+	MaxConnections uint32 `protobuf:"varint,3,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
+	// Most memory of Envoy's heap, in bytes. From 90 % of it connections are closed
+	// after their request, from 95 % new requests are answered 503. An open stream takes
+	// about 80 KiB, a request its body besides. Default 2 GiB.
+	MaxHeapBytes uint64 `protobuf:"varint,4,opt,name=max_heap_bytes,json=maxHeapBytes,proto3" json:"max_heap_bytes,omitempty"`
+	// Load balancers in front of Envoy that say in x-forwarded-for who the client is.
+	// Default 0: clients connect directly, and what they say of it does not count.
+	TrustedProxies uint32 `protobuf:"varint,5,opt,name=trusted_proxies,json=trustedProxies,proto3" json:"trusted_proxies,omitempty"`
+	// Where Envoy writes a JSON line for each request: a file, or stdout. Absent:
+	// nowhere. Lines have no secrets, prompts or query strings.
+	AccessLog     string `protobuf:"bytes,6,opt,name=access_log,json=accessLog,proto3" json:"access_log,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Envoy) Reset() {
 	*x = Envoy{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[16]
+	mi := &file_weir_config_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1534,7 +1611,7 @@ func (x *Envoy) String() string {
 func (*Envoy) ProtoMessage() {}
 
 func (x *Envoy) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[16]
+	mi := &file_weir_config_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1547,7 +1624,7 @@ func (x *Envoy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Envoy.ProtoReflect.Descriptor instead.
 func (*Envoy) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Envoy) GetConcurrency() uint32 {
@@ -1564,6 +1641,34 @@ func (x *Envoy) GetMaxRequestBytes() uint32 {
 	return 0
 }
 
+func (x *Envoy) GetMaxConnections() uint32 {
+	if x != nil {
+		return x.MaxConnections
+	}
+	return 0
+}
+
+func (x *Envoy) GetMaxHeapBytes() uint64 {
+	if x != nil {
+		return x.MaxHeapBytes
+	}
+	return 0
+}
+
+func (x *Envoy) GetTrustedProxies() uint32 {
+	if x != nil {
+		return x.TrustedProxies
+	}
+	return 0
+}
+
+func (x *Envoy) GetAccessLog() string {
+	if x != nil {
+		return x.AccessLog
+	}
+	return ""
+}
+
 // KeyFile is a file of client keys (keys.yaml).
 type KeyFile struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1574,7 +1679,7 @@ type KeyFile struct {
 
 func (x *KeyFile) Reset() {
 	*x = KeyFile{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[17]
+	mi := &file_weir_config_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1586,7 +1691,7 @@ func (x *KeyFile) String() string {
 func (*KeyFile) ProtoMessage() {}
 
 func (x *KeyFile) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[17]
+	mi := &file_weir_config_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1599,7 +1704,7 @@ func (x *KeyFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyFile.ProtoReflect.Descriptor instead.
 func (*KeyFile) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *KeyFile) GetKeys() []*Key {
@@ -1640,7 +1745,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[18]
+	mi := &file_weir_config_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1652,7 +1757,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[18]
+	mi := &file_weir_config_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1665,7 +1770,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Key) GetId() string {
@@ -1756,7 +1861,7 @@ var File_weir_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1bweir/config/v1/config.proto\x12\x0eweir.config.v1\x1a\x1bbuf/validate/validate.proto\"\x93\x06\n" +
+	"\x1bweir/config/v1/config.proto\x12\x0eweir.config.v1\x1a\x1bbuf/validate/validate.proto\"\xba\x06\n" +
 	"\x06Config\x12l\n" +
 	"\x06listen\x18\x01 \x01(\tBT\xbaHQ\xba\x01K\n" +
 	"\x06listen\x12'must be host:port, such as 0.0.0.0:8080\x1a\x18this.isHostAndPort(true)\xd8\x01\x01R\x06listen\x12 \n" +
@@ -1772,11 +1877,15 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	" \x01(\v2\x16.weir.config.v1.LedgerR\x06ledger\x12+\n" +
 	"\x05envoy\x18\v \x01(\v2\x15.weir.config.v1.EnvoyR\x05envoy\x12+\n" +
 	"\x05store\x18\f \x01(\v2\x15.weir.config.v1.StoreR\x05store\x124\n" +
-	"\brequests\x18\r \x01(\v2\x18.weir.config.v1.RequestsR\brequests\x1aN\n" +
+	"\brequests\x18\r \x01(\v2\x18.weir.config.v1.RequestsR\brequests\x12%\n" +
+	"\x03tls\x18\x10 \x01(\v2\x13.weir.config.v1.TLSR\x03tls\x1aN\n" +
 	"\n" +
 	"PlansEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12*\n" +
-	"\x05value\x18\x02 \x01(\v2\x14.weir.config.v1.PlanR\x05value:\x028\x01\"\xad\x04\n" +
+	"\x05value\x18\x02 \x01(\v2\x14.weir.config.v1.PlanR\x05value:\x028\x01\"M\n" +
+	"\x03TLS\x12#\n" +
+	"\tcert_file\x18\x01 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\bcertFile\x12!\n" +
+	"\bkey_file\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\akeyFile\"\xad\x04\n" +
 	"\bRequests\x12,\n" +
 	"\vmax_choices\x18\x01 \x01(\x03B\v\xbaH\b\"\x06\x18\x80\x80\x01(\x00R\n" +
 	"maxChoices\x12.\n" +
@@ -1907,10 +2016,18 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x06Ledger\x12\x1b\n" +
 	"\x04file\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x04file\x12)\n" +
 	"\tmax_bytes\x18\x02 \x01(\x04B\f\xbaH\t2\a\x18\x80\xa0\x94\xa5\x8d\x1dR\bmaxBytes\x12\x1d\n" +
-	"\x04keep\x18\x03 \x01(\rB\t\xbaH\x06*\x04\x18\xa0\x8d\x06R\x04keep\"l\n" +
+	"\x04keep\x18\x03 \x01(\rB\t\xbaH\x06*\x04\x18\xa0\x8d\x06R\x04keep\"\xa7\x02\n" +
 	"\x05Envoy\x12*\n" +
 	"\vconcurrency\x18\x01 \x01(\rB\b\xbaH\x05*\x03\x18\x80\bR\vconcurrency\x127\n" +
-	"\x11max_request_bytes\x18\x02 \x01(\rB\v\xbaH\b*\x06\x18\x80\x80\x80\x80\x01R\x0fmaxRequestBytes\"2\n" +
+	"\x11max_request_bytes\x18\x02 \x01(\rB\v\xbaH\b*\x06\x18\x80\x80\x80\x80\x01R\x0fmaxRequestBytes\x123\n" +
+	"\x0fmax_connections\x18\x03 \x01(\rB\n" +
+	"\xbaH\a*\x05\x18\x80\xad\xe2\x04R\x0emaxConnections\x123\n" +
+	"\x0emax_heap_bytes\x18\x04 \x01(\x04B\r\xbaH\n" +
+	"\xd8\x01\x012\x05(\x80\x80\x80 R\fmaxHeapBytes\x120\n" +
+	"\x0ftrusted_proxies\x18\x05 \x01(\rB\a\xbaH\x04*\x02\x18\n" +
+	"R\x0etrustedProxies\x12\x1d\n" +
+	"\n" +
+	"access_log\x18\x06 \x01(\tR\taccessLog\"2\n" +
 	"\aKeyFile\x12'\n" +
 	"\x04keys\x18\x01 \x03(\v2\x13.weir.config.v1.KeyR\x04keys\"\xb8\b\n" +
 	"\x03Key\x12|\n" +
@@ -1970,65 +2087,67 @@ func file_weir_config_v1_config_proto_rawDescGZIP() []byte {
 }
 
 var file_weir_config_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_weir_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_weir_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_weir_config_v1_config_proto_goTypes = []any{
 	(Strategy)(0),        // 0: weir.config.v1.Strategy
 	(OnStoreFailure)(0),  // 1: weir.config.v1.OnStoreFailure
 	(Scope)(0),           // 2: weir.config.v1.Scope
 	(*Config)(nil),       // 3: weir.config.v1.Config
-	(*Requests)(nil),     // 4: weir.config.v1.Requests
-	(*Store)(nil),        // 5: weir.config.v1.Store
-	(*Redis)(nil),        // 6: weir.config.v1.Redis
-	(*Metrics)(nil),      // 7: weir.config.v1.Metrics
-	(*Keys)(nil),         // 8: weir.config.v1.Keys
-	(*Upstream)(nil),     // 9: weir.config.v1.Upstream
-	(*UpstreamKeys)(nil), // 10: weir.config.v1.UpstreamKeys
-	(*UpstreamKey)(nil),  // 11: weir.config.v1.UpstreamKey
-	(*Retry)(nil),        // 12: weir.config.v1.Retry
-	(*Timeouts)(nil),     // 13: weir.config.v1.Timeouts
-	(*Model)(nil),        // 14: weir.config.v1.Model
-	(*Plan)(nil),         // 15: weir.config.v1.Plan
-	(*When)(nil),         // 16: weir.config.v1.When
-	(*Limit)(nil),        // 17: weir.config.v1.Limit
-	(*Ledger)(nil),       // 18: weir.config.v1.Ledger
-	(*Envoy)(nil),        // 19: weir.config.v1.Envoy
-	(*KeyFile)(nil),      // 20: weir.config.v1.KeyFile
-	(*Key)(nil),          // 21: weir.config.v1.Key
-	nil,                  // 22: weir.config.v1.Config.PlansEntry
-	nil,                  // 23: weir.config.v1.Model.ServedAsEntry
-	nil,                  // 24: weir.config.v1.Model.WeightsEntry
+	(*TLS)(nil),          // 4: weir.config.v1.TLS
+	(*Requests)(nil),     // 5: weir.config.v1.Requests
+	(*Store)(nil),        // 6: weir.config.v1.Store
+	(*Redis)(nil),        // 7: weir.config.v1.Redis
+	(*Metrics)(nil),      // 8: weir.config.v1.Metrics
+	(*Keys)(nil),         // 9: weir.config.v1.Keys
+	(*Upstream)(nil),     // 10: weir.config.v1.Upstream
+	(*UpstreamKeys)(nil), // 11: weir.config.v1.UpstreamKeys
+	(*UpstreamKey)(nil),  // 12: weir.config.v1.UpstreamKey
+	(*Retry)(nil),        // 13: weir.config.v1.Retry
+	(*Timeouts)(nil),     // 14: weir.config.v1.Timeouts
+	(*Model)(nil),        // 15: weir.config.v1.Model
+	(*Plan)(nil),         // 16: weir.config.v1.Plan
+	(*When)(nil),         // 17: weir.config.v1.When
+	(*Limit)(nil),        // 18: weir.config.v1.Limit
+	(*Ledger)(nil),       // 19: weir.config.v1.Ledger
+	(*Envoy)(nil),        // 20: weir.config.v1.Envoy
+	(*KeyFile)(nil),      // 21: weir.config.v1.KeyFile
+	(*Key)(nil),          // 22: weir.config.v1.Key
+	nil,                  // 23: weir.config.v1.Config.PlansEntry
+	nil,                  // 24: weir.config.v1.Model.ServedAsEntry
+	nil,                  // 25: weir.config.v1.Model.WeightsEntry
 }
 var file_weir_config_v1_config_proto_depIdxs = []int32{
-	7,  // 0: weir.config.v1.Config.metrics:type_name -> weir.config.v1.Metrics
-	8,  // 1: weir.config.v1.Config.keys:type_name -> weir.config.v1.Keys
-	9,  // 2: weir.config.v1.Config.upstreams:type_name -> weir.config.v1.Upstream
-	14, // 3: weir.config.v1.Config.models:type_name -> weir.config.v1.Model
-	22, // 4: weir.config.v1.Config.plans:type_name -> weir.config.v1.Config.PlansEntry
-	17, // 5: weir.config.v1.Config.limits:type_name -> weir.config.v1.Limit
-	18, // 6: weir.config.v1.Config.ledger:type_name -> weir.config.v1.Ledger
-	19, // 7: weir.config.v1.Config.envoy:type_name -> weir.config.v1.Envoy
-	5,  // 8: weir.config.v1.Config.store:type_name -> weir.config.v1.Store
-	4,  // 9: weir.config.v1.Config.requests:type_name -> weir.config.v1.Requests
-	6,  // 10: weir.config.v1.Store.redis:type_name -> weir.config.v1.Redis
-	13, // 11: weir.config.v1.Upstream.timeouts:type_name -> weir.config.v1.Timeouts
-	10, // 12: weir.config.v1.Upstream.keys:type_name -> weir.config.v1.UpstreamKeys
-	11, // 13: weir.config.v1.UpstreamKeys.list:type_name -> weir.config.v1.UpstreamKey
-	0,  // 14: weir.config.v1.UpstreamKeys.strategy:type_name -> weir.config.v1.Strategy
-	12, // 15: weir.config.v1.UpstreamKeys.retry:type_name -> weir.config.v1.Retry
-	23, // 16: weir.config.v1.Model.served_as:type_name -> weir.config.v1.Model.ServedAsEntry
-	24, // 17: weir.config.v1.Model.weights:type_name -> weir.config.v1.Model.WeightsEntry
-	17, // 18: weir.config.v1.Plan.limits:type_name -> weir.config.v1.Limit
-	2,  // 19: weir.config.v1.Limit.per:type_name -> weir.config.v1.Scope
-	1,  // 20: weir.config.v1.Limit.on_store_failure:type_name -> weir.config.v1.OnStoreFailure
-	16, // 21: weir.config.v1.Limit.when:type_name -> weir.config.v1.When
-	21, // 22: weir.config.v1.KeyFile.keys:type_name -> weir.config.v1.Key
-	17, // 23: weir.config.v1.Key.limits:type_name -> weir.config.v1.Limit
-	15, // 24: weir.config.v1.Config.PlansEntry.value:type_name -> weir.config.v1.Plan
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	8,  // 0: weir.config.v1.Config.metrics:type_name -> weir.config.v1.Metrics
+	9,  // 1: weir.config.v1.Config.keys:type_name -> weir.config.v1.Keys
+	10, // 2: weir.config.v1.Config.upstreams:type_name -> weir.config.v1.Upstream
+	15, // 3: weir.config.v1.Config.models:type_name -> weir.config.v1.Model
+	23, // 4: weir.config.v1.Config.plans:type_name -> weir.config.v1.Config.PlansEntry
+	18, // 5: weir.config.v1.Config.limits:type_name -> weir.config.v1.Limit
+	19, // 6: weir.config.v1.Config.ledger:type_name -> weir.config.v1.Ledger
+	20, // 7: weir.config.v1.Config.envoy:type_name -> weir.config.v1.Envoy
+	6,  // 8: weir.config.v1.Config.store:type_name -> weir.config.v1.Store
+	5,  // 9: weir.config.v1.Config.requests:type_name -> weir.config.v1.Requests
+	4,  // 10: weir.config.v1.Config.tls:type_name -> weir.config.v1.TLS
+	7,  // 11: weir.config.v1.Store.redis:type_name -> weir.config.v1.Redis
+	14, // 12: weir.config.v1.Upstream.timeouts:type_name -> weir.config.v1.Timeouts
+	11, // 13: weir.config.v1.Upstream.keys:type_name -> weir.config.v1.UpstreamKeys
+	12, // 14: weir.config.v1.UpstreamKeys.list:type_name -> weir.config.v1.UpstreamKey
+	0,  // 15: weir.config.v1.UpstreamKeys.strategy:type_name -> weir.config.v1.Strategy
+	13, // 16: weir.config.v1.UpstreamKeys.retry:type_name -> weir.config.v1.Retry
+	24, // 17: weir.config.v1.Model.served_as:type_name -> weir.config.v1.Model.ServedAsEntry
+	25, // 18: weir.config.v1.Model.weights:type_name -> weir.config.v1.Model.WeightsEntry
+	18, // 19: weir.config.v1.Plan.limits:type_name -> weir.config.v1.Limit
+	2,  // 20: weir.config.v1.Limit.per:type_name -> weir.config.v1.Scope
+	1,  // 21: weir.config.v1.Limit.on_store_failure:type_name -> weir.config.v1.OnStoreFailure
+	17, // 22: weir.config.v1.Limit.when:type_name -> weir.config.v1.When
+	22, // 23: weir.config.v1.KeyFile.keys:type_name -> weir.config.v1.Key
+	18, // 24: weir.config.v1.Key.limits:type_name -> weir.config.v1.Limit
+	16, // 25: weir.config.v1.Config.PlansEntry.value:type_name -> weir.config.v1.Plan
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_weir_config_v1_config_proto_init() }
@@ -2036,14 +2155,14 @@ func file_weir_config_v1_config_proto_init() {
 	if File_weir_config_v1_config_proto != nil {
 		return
 	}
-	file_weir_config_v1_config_proto_msgTypes[18].OneofWrappers = []any{}
+	file_weir_config_v1_config_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_config_v1_config_proto_rawDesc), len(file_weir_config_v1_config_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
