@@ -6,7 +6,9 @@ package answers
 import (
 	"io"
 	"net/http"
+	"strconv"
 
+	"github.com/weir-gateway/weir/envoy"
 	"github.com/weir-gateway/weir/gateway"
 )
 
@@ -14,20 +16,26 @@ import (
 const maxNotes = 4 << 20
 
 // Handler serves POST /answers/{exchange}, with notes as the body, to Envoy alone. It
-// answers 204 once the exchange is settled, and 404 if this process has none of that
+// answers 204 once the exchange is settled, with what it took in two headers, and 404 if this process has none of that
 // name: another one before it had.
 func Handler(g *gateway.Gateway) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /answers/{exchange}", func(w http.ResponseWriter, r *http.Request) {
 		notes, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxNotes))
-		switch {
-		case err != nil:
+		if err != nil {
 			w.WriteHeader(http.StatusBadRequest)
-		case !g.Ended(r.PathValue("exchange"), gateway.ParseNotes(string(notes))):
-			w.WriteHeader(http.StatusNotFound)
-		default:
-			w.WriteHeader(http.StatusNoContent)
+			return
 		}
+		took, found := g.Ended(r.PathValue("exchange"), gateway.ParseNotes(string(notes)))
+		if !found {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		if took != nil {
+			w.Header().Set(envoy.HeaderInput, strconv.FormatInt(took.Input, 10))
+			w.Header().Set(envoy.HeaderOutput, strconv.FormatInt(took.Output, 10))
+		}
+		w.WriteHeader(http.StatusNoContent)
 	})
 	return mux
 }

@@ -113,7 +113,7 @@ func newLab(t *testing.T, upstreamURL string) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{server: extproc.New(g, zerolog.Nop()), recorder: &recorder{ended: make(chan struct{}, 10)}}
+	l := &lab{server: extproc.New(g, false, zerolog.Nop()), recorder: &recorder{ended: make(chan struct{}, 10)}}
 	sockets, err := envoy.SocketsIn(t.TempDir())
 	if err != nil {
 		t.Fatal(err)

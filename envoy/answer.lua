@@ -299,6 +299,12 @@ function envoy_on_response(handle)
     }, notes, 1000)
     if answer[":status"] == "204" then
       set("metering", "settled")
+      for _, name in ipairs({ "input_tokens", "output_tokens" }) do -- for the access log
+        local tokens = tonumber(answer["x-weir-" .. name:gsub("_", "-")])
+        if tokens then
+          handle:streamInfo():dynamicMetadata():set("weir", name, tokens)
+        end
+      end
     end
   end
   local write, finish = reader(note, plan["answer"] == "strip", CUT)

@@ -49,6 +49,9 @@ const (
 	NoteUpstream = "upstream"
 	NoteInput    = "input_tokens"
 	NoteOutput   = "output_tokens"
+	// HeaderInput and HeaderOutput tell the script what an answer took, in tokens.
+	HeaderInput  = "x-weir-input-tokens"
+	HeaderOutput = "x-weir-output-tokens"
 	// MetadataOrder lists where the attempts go, in the form of Envoy's
 	// PriorityGroupClusterSpecifier.
 	MetadataOrder = "priority_groups"

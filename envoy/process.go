@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -48,6 +49,7 @@ func Start(ctx context.Context, binary string, b *bootstrapv3.Bootstrap, concurr
 		args = append(args, "--concurrency", fmt.Sprint(concurrency))
 	}
 	p := &Process{Admin: NewAdmin(admin), cmd: exec.Command(binary, args...), done: make(chan struct{})}
+	p.cmd.Stdout = os.Stdout // where its access log may go
 	p.cmd.SysProcAttr = childAttributes()
 	if err := p.launch(log); err != nil {
 		return nil, err

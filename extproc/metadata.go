@@ -9,13 +9,19 @@ import (
 )
 
 // exchangeNote is dynamic metadata that names the exchange, for what else Envoy will
-// say of it, and tells what is to become of it; nil if nothing will be said.
-func exchangeNote(x *gateway.Exchange) *structpb.Struct {
+// say of it, and tells what is to become of it; and, where an access log is written,
+// whose it is. nil if there is nothing to say.
+func (s *stream) exchangeNote(x *gateway.Exchange) *structpb.Struct {
 	native, strip := x.Native()
-	if !native && !x.Attempted() {
+	if !native && !x.Attempted() && !s.noted {
 		return nil
 	}
 	note := map[string]*structpb.Value{envoy.MetadataExchange: structpb.NewStringValue(x.ID())}
+	if s.noted {
+		note[envoy.NoteKey] = structpb.NewStringValue(s.call.KeyID)
+		note[envoy.NoteModel] = structpb.NewStringValue(x.Model())
+		note[envoy.NoteUpstream] = structpb.NewStringValue(x.Upstream())
+	}
 	switch {
 	case native && strip:
 		note[envoy.MetadataAnswer] = structpb.NewStringValue(envoy.AnswerStrip)
@@ -26,6 +32,17 @@ func exchangeNote(x *gateway.Exchange) *structpb.Struct {
 		note[envoy.MetadataOrder] = groups(x.Order())
 	}
 	return spaced(note)
+}
+
+// tookNote has the access log tell what an exchange took.
+func tookNote(x *gateway.Exchange) *structpb.Struct {
+	took := x.Took()
+	if took == nil {
+		return nil
+	}
+	return spaced(map[string]*structpb.Value{
+		envoy.NoteInput: structpb.NewNumberValue(float64(took.Input)), envoy.NoteOutput: structpb.NewNumberValue(float64(took.Output)),
+	})
 }
 
 // order is dynamic metadata that tells where attempts go; nil if there is nothing to

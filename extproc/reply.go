@@ -53,7 +53,7 @@ var native = &filterv3.ProcessingMode{
 }
 
 // forward sends an admitted request to its upstream.
-func forward(x *gateway.Exchange) *extprocv3.ProcessingResponse {
+func (s *stream) forward(x *gateway.Exchange) *extprocv3.ProcessingResponse {
 	headers := &extprocv3.HeaderMutation{
 		// Counting needs answers that are not compressed.
 		RemoveHeaders: []string{"accept-encoding"},
@@ -79,7 +79,7 @@ func forward(x *gateway.Exchange) *extprocv3.ProcessingResponse {
 	}
 	return &extprocv3.ProcessingResponse{
 		Response:        &extprocv3.ProcessingResponse_RequestBody{RequestBody: &extprocv3.BodyResponse{Response: reply}},
-		DynamicMetadata: exchangeNote(x),
+		DynamicMetadata: s.exchangeNote(x),
 	}
 }
 

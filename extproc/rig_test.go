@@ -52,7 +52,7 @@ func newRig(t testing.TB, limits ...config.Limit) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.server = extproc.New(g, zerolog.Nop())
+	r.server = extproc.New(g, false, zerolog.Nop())
 	return r
 }
 

@@ -19,12 +19,14 @@ import (
 type Server struct {
 	extprocv3.UnimplementedExternalProcessorServer
 	gateway *gateway.Gateway
+	noted   bool
 	log     zerolog.Logger
 }
 
-// New returns a server that asks that gateway.
-func New(g *gateway.Gateway, log zerolog.Logger) *Server {
-	return &Server{gateway: g, log: log}
+// New returns a server that asks that gateway. noted has it tell Envoy whose each
+// exchange is and what it took, for Envoy's access log.
+func New(g *gateway.Gateway, noted bool, log zerolog.Logger) *Server {
+	return &Server{gateway: g, noted: noted, log: log}
 }
 
 // Process serves one exchange, or one attempt of an exchange: it answers every
@@ -46,7 +48,7 @@ func (s *Server) Process(grpc extprocv3.ExternalProcessor_ProcessServer) (err er
 	if slices.Contains(metadata.ValueFromIncomingContext(ctx, envoy.ServiceKey), envoy.ServiceAttempts) {
 		return s.serveAttempt(grpc)
 	}
-	st = &stream{gateway: s.gateway, log: s.log, send: grpc.Send}
+	st = &stream{gateway: s.gateway, log: s.log, noted: s.noted, send: grpc.Send}
 	defer st.end()
 	for {
 		in, err := grpc.Recv()

@@ -21,6 +21,7 @@ import (
 type stream struct {
 	gateway *gateway.Gateway
 	log     zerolog.Logger
+	noted   bool // for an access log
 	send    func(*extprocv3.ProcessingResponse) error
 
 	mu       sync.Mutex // guards the rest, and send
@@ -95,7 +96,7 @@ func (s *stream) admit(ctx context.Context, body []byte) *extprocv3.ProcessingRe
 		return immediate(err)
 	}
 	s.exchange = x
-	return forward(x)
+	return s.forward(x)
 }
 
 func (s *stream) responseHeaders(m *extprocv3.HttpHeaders, noted *corev3.Metadata) *extprocv3.ProcessingResponse {
@@ -132,14 +133,22 @@ func (s *stream) responseBody(m *extprocv3.HttpBody) *extprocv3.ProcessingRespon
 		return passResponseBody
 	}
 	out, changed := s.exchange.Write(m.GetBody(), m.GetEndOfStream())
-	if s.watch != nil {
+	var reply *extprocv3.ProcessingResponse
+	switch {
+	case s.watch != nil:
 		s.watch.spoke = time.Now()
-		return passOn(out, m.GetEndOfStream())
-	}
-	if !changed {
+		reply = passOn(out, m.GetEndOfStream())
+	case changed:
+		reply = replaceBody(out)
+	case s.noted:
+		reply = &extprocv3.ProcessingResponse{Response: passResponseBody.GetResponse()}
+	default:
 		return passResponseBody
 	}
-	return replaceBody(out)
+	if s.noted {
+		reply.DynamicMetadata = tookNote(s.exchange)
+	}
+	return reply
 }
 
 // end is called once, when no more messages will come.

@@ -38,6 +38,7 @@ type Exchange struct {
 	attempts  *attempts       // nil: there is one attempt, and Envoy makes it alone
 	timeouts  upstream.Timeouts
 	stream    bool
+	took      atomic.Pointer[ledger.Tokens]
 	asked     bool // for usage, which the client did not want
 	native    bool // the answer may be read inside of Envoy
 	body      []byte
@@ -76,6 +77,9 @@ func (x *Exchange) Body() (body []byte, rewritten bool) {
 func (x *Exchange) ID() string {
 	return strconv.FormatUint(x.id.Instance, 36) + "." + strconv.FormatUint(x.id.Seq, 36)
 }
+
+// Model is the name of the model that was asked for, its own where an alias was.
+func (x *Exchange) Model() string { return x.model.Name }
 
 // Upstream is the name of the upstream that is to be asked first.
 func (x *Exchange) Upstream() string { return x.target.Server.Name }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weir-gateway/weir/config"
+	"github.com/weir-gateway/weir/ledger"
 	"github.com/weir-gateway/weir/openai"
 )
 
@@ -115,24 +116,24 @@ func (x *Exchange) kind() kind {
 }
 
 // Ended says that a natively metered answer of this process is at its end, and what
-// was noted of it. It returns once the exchange is settled, and tells whether it was
-// found.
-func (g *Gateway) Ended(exchange string, n Notes) bool {
+// was noted of it. It returns once the exchange is settled, with what that took, and
+// tells whether it was found.
+func (g *Gateway) Ended(exchange string, n Notes) (took *ledger.Tokens, found bool) {
 	x, ok := g.named(exchange)
 	if !ok || !x.native {
-		return false
+		return nil, false
 	}
 	select {
 	case <-x.parting.begun: // a short answer may be over before its head is here
 	case <-time.After(headWait):
-		return false
+		return nil, false
 	}
 	x.parting.mu.Lock()
 	defer x.parting.mu.Unlock()
 	x.part(n, func(r *reading) {
 		r.estimate = x.g.sizes.tokens(x.kind(), n.Passed, n.Passed.Bytes)
 	}, true)
-	return true
+	return x.Took(), true
 }
 
 // Departed says how a natively metered answer of this process broke off. An exchange

@@ -58,10 +58,14 @@ func (x *Exchange) report(outcome ledger.Outcome, source ledger.Source, t ledger
 		x.attempts.close(amounts{input: t.Input, output: t.Output}, false)
 	}
 	x.g.metrics.Settled(x.model.Name, string(outcome), string(source), t.Input, t.Output)
+	x.took.Store(&t)
 	r := x.record(outcome, source)
 	r.Tokens = t
 	x.write(&r, nil)
 }
+
+// Took is what the exchange took, nil until that is settled.
+func (x *Exchange) Took() *ledger.Tokens { return x.took.Load() }
 
 // refuse tells of a call that was not admitted.
 func (x *Exchange) refuse(e *openai.Error) {

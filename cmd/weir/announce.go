@@ -9,7 +9,11 @@ import (
 // announce prints what a user needs to begin: where, with which key, and a
 // command to paste.
 func (c *upCmd) announce(e *env, site *site, s *server, addr string) {
-	base := "http://" + reachable(addr) + "/v1"
+	scheme := "http"
+	if site.cfg.TLS != nil {
+		scheme = "https"
+	}
+	base := scheme + "://" + reachable(addr) + "/v1"
 	model, key := "MODEL", site.secret
 	if models := s.upstreams.Table().Models(); len(models) > 0 {
 		model = models[0].Name

@@ -93,7 +93,7 @@ func newServer(cfg *config.Config, load func() (*config.Config, error), keys *ke
 	}
 	s.grpc = newGRPC(cfg.Envoy.MaxRequestBytes)
 	authv3.RegisterAuthorizationServer(s.grpc, authz.New(keys, s.denied, metrics))
-	extprocv3.RegisterExternalProcessorServer(s.grpc, extproc.New(s.gateway, log))
+	extprocv3.RegisterExternalProcessorServer(s.grpc, extproc.New(s.gateway, cfg.Envoy.AccessLog != "", log))
 	accesslogv3.RegisterAccessLogServiceServer(s.grpc, answers.NewAccessLog(s.gateway, log))
 	s.api = api.New(api.Options{Models: s.upstreams, Keys: keys, Metrics: metrics, Store: s.store.health, Config: s.reloader.health, KeyHeader: envoy.HeaderKey})
 	own := http.NewServeMux()

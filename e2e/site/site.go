@@ -72,7 +72,7 @@ func Start(ctx context.Context, binary, dir string, args []string, env ...string
 }
 
 var (
-	urlLine     = regexp.MustCompile(`(?m)^\s+URL\s+(http://\S+)/v1$`)
+	urlLine     = regexp.MustCompile(`(?m)^\s+URL\s+(https?://\S+)/v1$`)
 	metricsLine = regexp.MustCompile(`(?m)^\s+Metrics\s+(http://\S+)$`)
 )
 

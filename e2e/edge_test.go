@@ -1,0 +1,145 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// certificate makes a pair of PEM files for 127.0.0.1, by that serial number.
+func certificate(t *testing.T, serial int64) (cert, key []byte) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "weir"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := x509.MarshalECPrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: text})
+}
+
+// TestTLSAndAccessLog serves TLS, renews the certificate under a live stream, and reads
+// what the access log tells of streams that weir reads and does not read.
+func TestTLSAndAccessLog(t *testing.T) {
+	t.Parallel()
+	dir := shortDir(t)
+	pair := func(serial int64) {
+		cert, key := certificate(t, serial)
+		for name, text := range map[string][]byte{"cert.pem": cert, "key.pem": key} {
+			writeFile(t, filepath.Join(dir, name+".new"), string(text))
+			if err := os.Rename(filepath.Join(dir, name+".new"), filepath.Join(dir, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	pair(1)
+	log := filepath.Join(dir, "access.log")
+	r := start(t, fixture{
+		model: "tokens=30,pace=100ms", metering: "native",
+		extra: fmt.Sprintf("tls: {cert_file: %q, key_file: %q}\nenvoy: {access_log: %q}\n", filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), log),
+	})
+	if !strings.HasPrefix(r.URL, "https://") {
+		t.Fatalf("weir says that it is at %s", r.URL)
+	}
+	client := func() *http.Client {
+		return &http.Client{Transport: &http.Transport{
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true, //nolint:gosec // its serial number is looked at
+		}}
+	}
+	ask := func(c *http.Client, body string, headers ...string) *http.Response {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.URL+"/v1/chat/completions?key="+goodKey, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", "Bearer "+goodKey)
+		for i := 0; i < len(headers); i += 2 {
+			req.Header.Set(headers[i], headers[i+1])
+		}
+		resp, err := c.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp
+	}
+	stream := ask(client(), chat(`"stream":true`))
+	defer stream.Body.Close()
+	if got := stream.TLS.PeerCertificates[0].SerialNumber.Int64(); got != 1 || stream.ProtoMajor != 2 {
+		t.Errorf("certificate %d by %s", got, stream.Proto)
+	}
+	pair(2)
+	r.eventually("a new connection has the new certificate", func() bool {
+		c := client()
+		defer c.CloseIdleConnections()
+		resp := ask(c, chat(), "x-simulate", "tokens=3")
+		defer resp.Body.Close()
+		_, _ = io.Copy(io.Discard, resp.Body)
+		return resp.StatusCode == http.StatusOK && resp.TLS.PeerCertificates[0].SerialNumber.Int64() == 2
+	})
+	text, err := io.ReadAll(stream.Body)
+	if err != nil || !strings.HasSuffix(string(text), "data: [DONE]\n\n") {
+		t.Errorf("the stream ends in %q: %v", text[max(0, len(text)-80):], err)
+	}
+	type line struct {
+		Status             int
+		Path, Key, Model   string
+		Upstream, Protocol string
+		Input              int64 `json:"input_tokens"`
+		Output             int64 `json:"output_tokens"`
+		Duration           int64 `json:"duration_ms"`
+	}
+	plain, streamed := false, false
+	var logged []byte
+	r.eventually("the access log tells of both", func() bool {
+		if logged, err = os.ReadFile(log); err != nil {
+			return false
+		}
+		for l := range bytes.Lines(logged) {
+			var got line
+			if err := json.Unmarshal(l, &got); err != nil {
+				return false // not complete yet
+			}
+			if got.Status != 200 || got.Path != "/v1/chat/completions" || got.Key != "good" || got.Model != "m" || got.Upstream != "sim" || got.Input == 0 {
+				t.Fatalf("a line says %s", l)
+			}
+			plain = plain || got.Output == 3
+			streamed = streamed || got.Output == 30 && got.Duration > 2000
+		}
+		return plain && streamed
+	})
+	for _, secret := range secrets {
+		if bytes.Contains(logged, []byte(secret)) {
+			t.Errorf("the access log shows %q", secret)
+		}
+	}
+	if old, err := tls.Dial("tcp", strings.TrimPrefix(r.URL, "https://"), &tls.Config{MaxVersion: tls.VersionTLS11, InsecureSkipVerify: true}); err == nil { //nolint:gosec // that it is refused is what is tested
+		_ = old.Close()
+		t.Error("TLS 1.1 is spoken")
+	}
+}
