@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -50,10 +51,10 @@ func overload(limits *config.Envoy) *overloadv3.OverloadManager {
 		RefreshInterval: durationpb.New(250 * time.Millisecond),
 		ResourceMonitors: []*overloadv3.ResourceMonitor{
 			{Name: heapMonitor, ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: typed(&heapv3.FixedHeapConfig{
-				MaxHeapSizeBytes: limits.MaxHeapBytes,
+				MaxHeapSizeBytes: cmp.Or(limits.MaxHeapBytes, config.DefaultMaxHeapBytes),
 			})}},
 			{Name: connectionMonitor, ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: typed(&downstreamv3.DownstreamConnectionsConfig{
-				MaxActiveDownstreamConnections: int64(limits.MaxConnections),
+				MaxActiveDownstreamConnections: int64(cmp.Or(limits.MaxConnections, config.DefaultMaxConnections)),
 			})}},
 		},
 	}
