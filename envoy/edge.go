@@ -146,9 +146,8 @@ func http2Downstream() *corev3.Http2ProtocolOptions {
 func accessLogs(to string) []*accesslogv3.AccessLog {
 	list := []*accesslogv3.AccessLog{departures()}
 	format := &corev3.SubstitutionFormatString{
-		OmitEmptyValues:   true,
-		Format:            &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: accessLogFormat()},
-		JsonFormatOptions: &corev3.JsonFormatOptions{SortProperties: false},
+		OmitEmptyValues: true,
+		Format:          &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: accessLogFormat()},
 	}
 	switch to {
 	case "":
