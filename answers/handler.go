@@ -16,9 +16,10 @@ import (
 const maxNotes = 4 << 20
 
 // Handler serves POST /answers/{exchange}, with notes as the body, to Envoy alone. It
-// answers 204 once the exchange is settled, with what it took in two headers, and 404 if this process has none of that
-// name: another one before it had.
-func Handler(g *gateway.Gateway) http.Handler {
+// answers 204 once the exchange is settled, and 404 if this process has none of that
+// name: another one before it had. noted has it tell what the exchange took, in two
+// headers, for Envoy's access log.
+func Handler(g *gateway.Gateway, noted bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /answers/{exchange}", func(w http.ResponseWriter, r *http.Request) {
 		notes, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxNotes))
@@ -31,7 +32,7 @@ func Handler(g *gateway.Gateway) http.Handler {
 			w.WriteHeader(http.StatusNotFound)
 			return
 		}
-		if took != nil {
+		if noted && took != nil {
 			w.Header().Set(envoy.HeaderInput, strconv.FormatInt(took.Input, 10))
 			w.Header().Set(envoy.HeaderOutput, strconv.FormatInt(took.Output, 10))
 		}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -20,6 +21,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/weir-gateway/weir/openai"
 )
 
 // certificate makes a pair of PEM files for 127.0.0.1, by that serial number.
@@ -141,5 +144,88 @@ func TestTLSAndAccessLog(t *testing.T) {
 	if old, err := tls.Dial("tcp", strings.TrimPrefix(r.URL, "https://"), &tls.Config{MaxVersion: tls.VersionTLS11, InsecureSkipVerify: true}); err == nil { //nolint:gosec // that it is refused is what is tested
 		_ = old.Close()
 		t.Error("TLS 1.1 is spoken")
+	}
+}
+
+// TestHeapOverload fills Envoy's heap with bodies that do not end: new requests are refused
+// as an overloaded server's are, what runs goes on, and all is well again afterwards.
+func TestHeapOverload(t *testing.T) {
+	t.Parallel()
+	r := start(t, fixture{
+		model: "tokens=100,pace=100ms", metering: "native",
+		extra: "envoy: {max_heap_bytes: 67108864, max_request_bytes: 33554432, concurrency: 1}\n",
+	})
+	bodies := openStreams(t, r, 1, "m")
+	const bodySize, held = 12 << 20, 8
+	part := bytes.Repeat([]byte("x"), bodySize)
+	h2 := &http.Transport{Protocols: &http.Protocols{}}
+	h2.Protocols.SetUnencryptedHTTP2(true)
+	defer h2.CloseIdleConnections()
+	holding, free := context.WithCancel(t.Context())
+	defer free()
+	ended := make(chan struct{}, held)
+	for range held {
+		body, write := io.Pipe()
+		go func() { _, _ = write.Write(part) }() // it never ends
+		go func() {
+			defer body.Close()
+			req, err := http.NewRequestWithContext(holding, http.MethodPost, r.URL+"/v1/chat/completions", body)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			req.Header.Set("Content-Type", "application/json")
+			req.Header.Set("Authorization", "Bearer "+goodKey)
+			if resp, err := h2.RoundTrip(req); err == nil {
+				_ = resp.Body.Close()
+			}
+			if holding.Err() == nil {
+				ended <- struct{}{}
+			}
+		}()
+	}
+	var refused reply
+	r.eventually("an overloaded Envoy refuses", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		got, err := r.try(ctx, http.MethodPost, "/v1/chat/completions", chat(), "x-simulate", "tokens=1")
+		refused = got
+		return err == nil && got.status == http.StatusServiceUnavailable
+	})
+	if refused.code() != openai.CodeOverloaded || refused.header.Get("Retry-After") == "" {
+		t.Errorf("refused with %v %s", refused.header, refused.body)
+	}
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("no request that holds much memory was ended")
+	}
+	free()
+	r.eventually("it serves again", func() bool {
+		got, err := r.try(t.Context(), http.MethodPost, "/v1/chat/completions", chat(), "x-simulate", "tokens=1")
+		return err == nil && got.status == http.StatusOK
+	})
+	if body := <-bodies; !strings.HasSuffix(body, "data: [DONE]\n\n") {
+		t.Errorf("the stream ends in %q", body[max(0, len(body)-80):])
+	}
+}
+
+// TestWhoTheClientIs believes in x-forwarded-for what trusted proxies wrote there.
+func TestWhoTheClientIs(t *testing.T) {
+	t.Parallel()
+	for trusted, want := range []string{"127.0.0.1", "198.51.100.2", "203.0.113.9"} {
+		log := filepath.Join(shortDir(t), "access.log")
+		r := start(t, fixture{extra: fmt.Sprintf("envoy: {access_log: %q, trusted_proxies: %d}\n", log, trusted)})
+		if got := r.post(chat(), "X-Forwarded-For", "192.0.2.1, 203.0.113.9, 198.51.100.2"); got.status != http.StatusOK {
+			t.Fatalf("status %d", got.status)
+		}
+		var line struct{ Client string }
+		r.eventually("there is a line", func() bool {
+			text, err := os.ReadFile(log)
+			return err == nil && json.Unmarshal(text, &line) == nil
+		})
+		if line.Client != want {
+			t.Errorf("with %d trusted proxies the client is %q, want %q", trusted, line.Client, want)
+		}
 	}
 }

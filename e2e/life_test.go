@@ -7,12 +7,14 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/weir-gateway/weir/e2e/site"
+	"github.com/weir-gateway/weir/envoy"
 	"github.com/weir-gateway/weir/ledger"
 )
 
@@ -188,7 +190,23 @@ func TestSecondWeir(t *testing.T) {
 	t.Parallel()
 	dir := shortDir(t)
 	r := start(t, fixture{runDir: dir})
-	second := exec.CommandContext(t.Context(), binary, "up", "-c", "weir.yaml")
+	followed := func() (text string) {
+		for _, name := range []string{envoy.BootstrapFile, envoy.ClustersFile, envoy.RoutesFile} {
+			content, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text += string(content)
+		}
+		return text
+	}
+	before := followed()
+	config, err := os.ReadFile(filepath.Join(r.Dir, "weir.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.rewrite("second.yaml", strings.ReplaceAll(string(config), "sim", "elsewhere"))
+	second := exec.CommandContext(t.Context(), binary, "up", "-c", "second.yaml")
 	second.Dir = r.Dir
 	out, err := second.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "another weir serves "+dir) {
@@ -196,6 +214,9 @@ func TestSecondWeir(t *testing.T) {
 	}
 	if got := r.post(chat()); got.status != http.StatusOK {
 		t.Errorf("the first one is disturbed: status %d", got.status)
+	}
+	if followed() != before {
+		t.Error("what the first one's Envoy reads was written by the second")
 	}
 }
 

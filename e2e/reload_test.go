@@ -11,10 +11,10 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/weir-gateway/weir/config"
@@ -24,9 +24,9 @@ import (
 	"github.com/weir-gateway/weir/simulator"
 )
 
-// openStreams has n streams flow, and answers their bodies when all have ended. They
-// are read by turns within Envoy and by weir.
-func openStreams(t *testing.T, r *rig, n int) (ended <-chan string) {
+// openStreams has n streams flow, of the models by turns, and answers each one's body
+// when it has ended.
+func openStreams(t *testing.T, r *rig, n int, models ...string) (ended <-chan string) {
 	t.Helper()
 	bodies := make(chan string, n)
 	var flowing sync.WaitGroup
@@ -35,11 +35,8 @@ func openStreams(t *testing.T, r *rig, n int) (ended <-chan string) {
 	for i := range n {
 		flowing.Add(1)
 		go func() {
-			model, once := "m", sync.OnceFunc(flowing.Done)
+			model, once := models[i%len(models)], sync.OnceFunc(flowing.Done)
 			defer once()
-			if i%2 == 1 {
-				model = "read"
-			}
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.URL+"/v1/chat/completions",
 				strings.NewReader(strings.Replace(chat(`"stream":true`), `"m"`, fmt.Sprintf("%q", model), 1)))
 			if err != nil {
@@ -100,8 +97,6 @@ func TestReloadCutsNothing(t *testing.T) {
 	r := start(t, fixture{
 		model:     fmt.Sprintf("tokens=%d,pace=100ms", tokens),
 		upstreams: fmt.Sprintf("  - {name: read, url: %q, metering: streamed}\n", again.URL+"/v1"),
-		models:    "",
-		extra:     "",
 		metering:  "native",
 		limits:    "  - {name: all, requests: 100000/h}\n",
 	})
@@ -113,7 +108,7 @@ func TestReloadCutsNothing(t *testing.T) {
 	r.rewrite("weir.yaml", first)
 	r.eventually("a new model is served", func() bool { return r.ask("read").status == http.StatusOK })
 
-	bodies := openStreams(t, r, streams)
+	bodies := openStreams(t, r, streams, "m", "read") // metered within Envoy, and by weir
 	begun := time.Now()
 
 	// A new upstream and a model of it, under an alias.
@@ -216,19 +211,11 @@ models: [{name: m, upstreams: [a]}]
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := envoy.Serve(cfg, sockets, "")
+	b, good, err := envoy.WriteFiles(cfg, sockets, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	binary, err := envoy.Find(os.Getenv)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := envoy.Start(t.Context(), binary, b, 1, zerolog.Nop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(p.Stop)
+	p := startEnvoy(t, b)
 	tell := func(r *envoy.Resources) error {
 		t.Helper()
 		discovery, err := p.Admin.Discovery(t.Context())
@@ -241,10 +228,6 @@ models: [{name: m, upstreams: [a]}]
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		return discovery.Accepted(ctx, r.Version())
-	}
-	good, err := envoy.Dynamic(cfg, nil, "")
-	if err != nil {
-		t.Fatal(err)
 	}
 	bad, err := envoy.Dynamic(cfg, nil, "")
 	if err != nil {
@@ -259,4 +242,46 @@ models: [{name: m, upstreams: [a]}]
 			t.Errorf("step %d: %v, want %v", i, err, step.want)
 		}
 	}
+}
+
+// TestReloadWithFixedEnvoy changes the configuration behind an Envoy whose bootstrap holds
+// everything: limits change, upstreams cannot.
+func TestReloadWithFixedEnvoy(t *testing.T) {
+	t.Parallel()
+	a := startApart(t, fixture{})
+	original, err := os.ReadFile(filepath.Join(a.Dir, "weir.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.rewrite("weir.yaml", string(original)+"limits:\n  - {name: tight, per: [user], requests: 1/day}\n")
+	a.eventually("a new limit refuses", func() bool { return a.post(chat()).status == http.StatusTooManyRequests })
+	stale := func() bool {
+		return strings.Contains(a.do(http.MethodGet, "/health", "").body, `"config":{"status":"stale"`)
+	}
+	a.rewrite("weir.yaml", strings.Replace(string(original), "upstreams:\n", "upstreams:\n  - {name: late, url: \"http://127.0.0.1:1/v1\"}\n", 1))
+	a.eventually("a new upstream is refused", stale)
+	a.rewrite("weir.yaml", string(original))
+	a.eventually("the first configuration is in force again", func() bool { return !stale() && a.answers() })
+}
+
+// TestHangupReadsCredentials renews the credential of an upstream in its file.
+func TestHangupReadsCredentials(t *testing.T) {
+	t.Parallel()
+	const renewed = "sk-upstream-canary-renewed"
+	upstream := httptest.NewServer(simulator.New(simulator.Options{Models: []simulator.Model{{Name: "x"}}, Key: renewed}))
+	t.Cleanup(upstream.Close)
+	file := filepath.Join(shortDir(t), "credential")
+	writeFile(t, file, "sk-upstream-canary-outdated")
+	r := start(t, fixture{upstreams: fmt.Sprintf("  - {name: keyed, url: %q, key_file: %q}\n", upstream.URL+"/v1", file)})
+	text, err := os.ReadFile(filepath.Join(r.Dir, "weir.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.rewrite("weir.yaml", strings.Replace(string(text), "models:\n", "models:\n  - {name: x, upstreams: [keyed]}\n", 1))
+	r.eventually("the outdated credential is refused", func() bool { return r.ask("x").status == http.StatusBadGateway })
+	writeFile(t, file, renewed)
+	if err := r.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("the renewed credential is shown", func() bool { return r.ask("x").status == http.StatusOK })
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"github.com/google/go-cmp/cmp"
@@ -138,14 +139,10 @@ func (l *lab) serve(t *testing.T, sockets envoy.Sockets, a *authz.Server) {
 	t.Cleanup(s.Stop)
 }
 
-// runEnvoy runs Envoy for the length of the test and returns its URL.
-func runEnvoy(t *testing.T, cfg *config.Config, sockets envoy.Sockets) string {
+// startEnvoy runs Envoy for the length of the test.
+func startEnvoy(t *testing.T, b *bootstrapv3.Bootstrap) *envoy.Process {
 	t.Helper()
 	binary, err := envoy.Find(os.Getenv)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := envoy.Bootstrap(cfg, sockets, envoy.SystemCA())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,6 +151,17 @@ func runEnvoy(t *testing.T, cfg *config.Config, sockets envoy.Sockets) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Stop)
+	return p
+}
+
+// runEnvoy runs Envoy for the length of the test and returns its URL.
+func runEnvoy(t *testing.T, cfg *config.Config, sockets envoy.Sockets) string {
+	t.Helper()
+	b, err := envoy.Bootstrap(cfg, sockets, envoy.SystemCA())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := startEnvoy(t, b)
 	addr, err := p.Admin.Listening(t.Context())
 	if err != nil {
 		t.Fatal(err)

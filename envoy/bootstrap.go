@@ -44,7 +44,17 @@ func SocketsIn(dir string) (Sockets, error) {
 // Bootstrap renders the configuration. systemCA is the CA bundle for https
 // upstreams that name none; see [SystemCA].
 func Bootstrap(cfg *config.Config, sockets Sockets, systemCA string) (*bootstrapv3.Bootstrap, error) {
-	listener, err := publicListener(cfg)
+	ups, err := upstreamClusters(cfg, systemCA, cfg.Attempted)
+	if err != nil {
+		return nil, err
+	}
+	return bootstrap(cfg, sockets, ups, "")
+}
+
+// bootstrap renders what is not in files of their own, which are in the folder dir; ""
+// is for all in one.
+func bootstrap(cfg *config.Config, sockets Sockets, upstreams []*clusterv3.Cluster, dir string) (*bootstrapv3.Bootstrap, error) {
+	listener, err := publicListener(cfg, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -54,11 +64,7 @@ func Bootstrap(cfg *config.Config, sockets Sockets, systemCA string) (*bootstrap
 		grpcCluster(clusterLog, sockets.GRPC),
 		apiCluster(sockets.API),
 	}
-	ups, err := upstreamClusters(cfg, systemCA, cfg.Attempted)
-	if err != nil {
-		return nil, err
-	}
-	clusters = append(clusters, ups...)
+	clusters = append(clusters, upstreams...)
 	b := &bootstrapv3.Bootstrap{
 		Node: &corev3.Node{Id: "weir", Cluster: "weir"},
 		Admin: &bootstrapv3.Admin{Address: &corev3.Address{Address: &corev3.Address_Pipe{
@@ -66,6 +72,9 @@ func Bootstrap(cfg *config.Config, sockets Sockets, systemCA string) (*bootstrap
 		}}},
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{Listeners: []*listenerv3.Listener{listener}, Clusters: clusters},
 		OverloadManager: overload(&cfg.Envoy),
+	}
+	if dir != "" {
+		b.DynamicResources = &bootstrapv3.Bootstrap_DynamicResources{CdsConfig: fileSource(dir, ClustersFile)}
 	}
 	if err := b.ValidateAll(); err != nil {
 		return nil, fmt.Errorf("the bootstrap breaks Envoy's own rules: %w", err)

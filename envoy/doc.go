@@ -1,6 +1,9 @@
 // Package envoy renders Envoy's bootstrap from the configuration, and finds and
 // runs the Envoy binary.
 //
+// The bootstrap holds everything ([Bootstrap]), or reads routes, upstreams and the
+// certificate from files beside it ([WriteFiles]), which may change while Envoy runs.
+//
 // The bootstrap is built of go-control-plane's typed messages, so that a wrong
 // name does not compile, and is checked by the validation rules that come with
 // them; [Validate] asks Envoy itself. Its shape:

@@ -14,7 +14,6 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -125,59 +124,32 @@ func replace(file string, text []byte) error {
 	return nil
 }
 
-// Serve writes all that an Envoy needs into the folder of the sockets, from where it
-// is started with [BootstrapFile].
-func Serve(cfg *config.Config, sockets Sockets, systemCA string) (*bootstrapv3.Bootstrap, error) {
+// WriteFiles writes the files that a running Envoy reads into the folder of the sockets,
+// and returns the bootstrap that leads there. The clusters that lead to weir are in the
+// bootstrap: to change the one of ext_proc would cut every answer.
+func WriteFiles(cfg *config.Config, sockets Sockets, systemCA string) (*bootstrapv3.Bootstrap, *Resources, error) {
 	dir := filepath.Dir(sockets.Admin)
-	b, err := Bootstrap(cfg, sockets, systemCA)
+	b, err := bootstrap(cfg, sockets, nil, dir)
 	if err != nil {
-		return nil, err
-	}
-	if err := follow(b, dir); err != nil {
-		return nil, err
-	}
-	if cfg.TLS != nil {
-		chain := b.StaticResources.Listeners[0].FilterChains[0]
-		if chain.TransportSocket, err = watchCertificate(cfg.TLS, dir); err != nil {
-			return nil, err
-		}
+		return nil, nil, err
 	}
 	r, err := Dynamic(cfg, nil, systemCA)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := r.Write(dir); err != nil {
-		return nil, err
+	if cfg.TLS != nil {
+		if err := writeSecret(cfg.TLS, dir); err != nil {
+			return nil, nil, err
+		}
 	}
-	return b, writeBootstrap(filepath.Join(dir, BootstrapFile), b)
+	return b, r, r.Write(dir)
 }
 
-// follow has a bootstrap read routes and upstreams from files. The clusters that lead
-// to weir stay where they are: to change them would cut every answer.
-func follow(b *bootstrapv3.Bootstrap, dir string) error {
-	var own []*clusterv3.Cluster
-	for _, c := range b.StaticResources.Clusters {
-		if strings.HasPrefix(c.Name, "weir_") {
-			own = append(own, c)
-		}
-	}
-	b.StaticResources.Clusters = own
-	b.DynamicResources = &bootstrapv3.Bootstrap_DynamicResources{CdsConfig: fileSource(dir, ClustersFile)}
-	for _, chain := range b.StaticResources.Listeners[0].FilterChains {
-		filter := chain.Filters[0]
-		manager := &hcmv3.HttpConnectionManager{}
-		if err := filter.GetTypedConfig().UnmarshalTo(manager); err != nil {
-			return fmt.Errorf("read the connection manager: %w", err)
-		}
-		manager.RouteSpecifier = &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
-			RouteConfigName: manager.GetRouteConfig().GetName(), ConfigSource: fileSource(dir, RoutesFile),
-		}}
-		filter.GetTypedConfig().Reset()
-		if err := filter.GetTypedConfig().MarshalFrom(manager); err != nil {
-			return fmt.Errorf("pack the connection manager: %w", err)
-		}
-	}
-	return nil
+// WriteBootstrap puts a bootstrap into the folder of Envoy's admin socket, as
+// [BootstrapFile], and returns its path.
+func WriteBootstrap(b *bootstrapv3.Bootstrap) (string, error) {
+	file := filepath.Join(filepath.Dir(b.GetAdmin().GetAddress().GetPipe().GetPath()), BootstrapFile)
+	return file, writeBootstrap(file, b)
 }
 
 func fileSource(dir, name string) *corev3.ConfigSource {
@@ -189,8 +161,12 @@ func fileSource(dir, name string) *corev3.ConfigSource {
 	}
 }
 
-// ErrRejected is how Accepted ends where Envoy does not take what was written.
-var ErrRejected = errors.New("Envoy does not take the new routes or upstreams; its own log says why")
+// Why Envoy does not work with what was written.
+var (
+	ErrRejected = errors.New("Envoy does not take the new routes or upstreams; its own log says why")
+	ErrFixed    = errors.New("this Envoy was started with a bootstrap that holds its routes and upstreams, as `weir envoy` prints it: " +
+		"start it with " + BootstrapFile + " of run_dir to change them while it runs, or start it again")
+)
 
 // Discovery follows how Envoy takes what it reads from files.
 type Discovery struct {
@@ -198,9 +174,13 @@ type Discovery struct {
 	rejected int // files, before
 }
 
-// Discovery begins to follow; to be called before the files are written.
+// Discovery begins to follow; to be called before the files are written. It fails with
+// ErrFixed for an Envoy that reads none.
 func (a *Admin) Discovery(ctx context.Context) (*Discovery, error) {
 	d, err := a.discovered(ctx)
+	if err == nil && d.clusters == "" && d.routes == "" {
+		err = ErrFixed
+	}
 	return &Discovery{admin: a, rejected: d.rejected}, err
 }
 

@@ -28,6 +28,9 @@ const (
 	// maxHeaders and maxHeaderKiB bound a request's headers.
 	maxHeaders   = 100
 	maxHeaderKiB = 60
+	// trackedPower is the least memory of a request that is reset when Envoy is full,
+	// as a power of two: 1 MiB.
+	trackedPower = 20
 	// handshakeTimeout is how long a TLS handshake may take.
 	handshakeTimeout = 10 * time.Second
 	// pingEvery and pingTimeout find HTTP/2 clients that are gone without a word.
@@ -43,9 +46,11 @@ const (
 	SecretFile = "tls.json"
 )
 
-// overload says what Envoy does when it becomes full: first it gives memory back, then
-// it closes connections after their request, then it refuses requests, at last it takes
-// no connections.
+// overload says what Envoy does when its heap becomes full: first it gives memory back,
+// then it closes connections after their request, then it refuses requests, and ends
+// those over HTTP/2 that hold the most memory, such as bodies that never become complete
+// (of HTTP/1.1 Envoy keeps no account). Streams that flow hold little. Connections are
+// taken all the time: a client that is refused is better off than one that hears nothing.
 func overload(limits *config.Envoy) *overloadv3.OverloadManager {
 	m := &overloadv3.OverloadManager{
 		RefreshInterval: durationpb.New(250 * time.Millisecond),
@@ -62,7 +67,7 @@ func overload(limits *config.Envoy) *overloadv3.OverloadManager {
 		action string
 		share  float64 // of the heap
 	}{
-		{"shrink_heap", 0.85}, {"disable_http_keepalive", 0.90}, {"stop_accepting_requests", 0.95}, {"stop_accepting_connections", 0.98},
+		{"shrink_heap", 0.85}, {"disable_http_keepalive", 0.90}, {"stop_accepting_requests", 0.95},
 	} {
 		m.Actions = append(m.Actions, &overloadv3.OverloadAction{
 			Name: "envoy.overload_actions." + a.action,
@@ -71,30 +76,39 @@ func overload(limits *config.Envoy) *overloadv3.OverloadManager {
 			}}},
 		})
 	}
+	m.BufferFactoryConfig = &overloadv3.BufferFactoryConfig{MinimumAccountToTrackPowerOfTwo: trackedPower}
+	m.Actions = append(m.Actions, &overloadv3.OverloadAction{
+		Name: "envoy.overload_actions.reset_high_memory_stream",
+		Triggers: []*overloadv3.Trigger{{Name: heapMonitor, TriggerOneof: &overloadv3.Trigger_Scaled{
+			Scaled: &overloadv3.ScaledTrigger{ScalingThreshold: 0.95, SaturationThreshold: 1},
+		}}},
+	})
 	return m
 }
 
-// tlsTransport serves TLS with the certificate of the configuration. Its files are named
-// as they are; where Envoy follows files of weir's it reads them again when they change,
-// see watchCertificate.
-func tlsTransport(t *config.TLS) (*corev3.TransportSocket, error) {
-	certificate, err := certificateFiles(t)
-	if err != nil {
-		return nil, err
+// tlsTransport serves TLS with the certificate of the configuration: with its files, or
+// where dir is not "", with the secret that [WriteFiles] puts there.
+func tlsTransport(t *config.TLS, dir string) (*corev3.TransportSocket, error) {
+	common := &tlsv3.CommonTlsContext{
+		AlpnProtocols: []string{"h2", "http/1.1"},
+		TlsParams:     &tlsv3.TlsParameters{TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2},
 	}
-	return tlsSocketOf(&tlsv3.CommonTlsContext{TlsCertificates: []*tlsv3.TlsCertificate{certificate}}), nil
-}
-
-func tlsSocketOf(common *tlsv3.CommonTlsContext) *corev3.TransportSocket {
-	common.AlpnProtocols = []string{"h2", "http/1.1"}
-	common.TlsParams = &tlsv3.TlsParameters{TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2}
+	if dir == "" {
+		c, err := certificate(t)
+		if err != nil {
+			return nil, err
+		}
+		common.TlsCertificates = []*tlsv3.TlsCertificate{c}
+	} else {
+		common.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{{Name: tlsSecret, SdsConfig: fileSource(dir, SecretFile)}}
+	}
 	return &corev3.TransportSocket{Name: tlsSocket, ConfigType: &corev3.TransportSocket_TypedConfig{
 		TypedConfig: typed(&tlsv3.DownstreamTlsContext{CommonTlsContext: common}),
-	}}
+	}}, nil
 }
 
-// certificateFiles names the files by absolute paths: Envoy's folder is another.
-func certificateFiles(t *config.TLS) (*tlsv3.TlsCertificate, error) {
+// certificate names the files by absolute paths: Envoy's folder may be another.
+func certificate(t *config.TLS) (*tlsv3.TlsCertificate, error) {
 	var files [2]*corev3.DataSource
 	for i, name := range []string{t.CertFile, t.KeyFile} {
 		path, err := filepath.Abs(name)
@@ -106,20 +120,16 @@ func certificateFiles(t *config.TLS) (*tlsv3.TlsCertificate, error) {
 	return &tlsv3.TlsCertificate{CertificateChain: files[0], PrivateKey: files[1]}, nil
 }
 
-// watchCertificate has a listener take its certificate from a secret that names the
-// files, and writes that secret into dir. Envoy reads the files again when something in
-// the certificate's folder is renamed, as by certbot, or when a mounted secret changes.
-func watchCertificate(t *config.TLS, dir string) (*corev3.TransportSocket, error) {
-	certificate, err := certificateFiles(t)
+// writeSecret leads Envoy to the certificate, whose files it reads again when something
+// is renamed in their folder, as certbot does, and as mounted secrets change.
+func writeSecret(t *config.TLS, dir string) error {
+	c, err := certificate(t)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	certificate.WatchedDirectory = &corev3.WatchedDirectory{Path: filepath.Dir(certificate.CertificateChain.GetFilename())}
-	secret := &tlsv3.Secret{Name: tlsSecret, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: certificate}}
-	err = writeResponse(filepath.Join(dir, SecretFile), &discoveryv3.DiscoveryResponse{Resources: []*anypb.Any{typed(secret)}})
-	return tlsSocketOf(&tlsv3.CommonTlsContext{TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{
-		{Name: tlsSecret, SdsConfig: fileSource(dir, SecretFile)},
-	}}), err
+	c.WatchedDirectory = &corev3.WatchedDirectory{Path: filepath.Dir(c.CertificateChain.GetFilename())}
+	secret := &tlsv3.Secret{Name: tlsSecret, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: c}}
+	return writeResponse(filepath.Join(dir, SecretFile), &discoveryv3.DiscoveryResponse{Resources: []*anypb.Any{typed(secret)}})
 }
 
 // keepalive finds clients that are gone without a word.

@@ -36,17 +36,18 @@ const (
 	connectionBuffer      = 64 << 10
 )
 
-func publicListener(cfg *config.Config) (*listenerv3.Listener, error) {
+// publicListener reads routes and certificate from files in dir, unless that is "".
+func publicListener(cfg *config.Config, dir string) (*listenerv3.Listener, error) {
 	host, port, err := splitListen(cfg.Listen)
 	if err != nil {
 		return nil, err
 	}
 	chain := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{{
 		Name:       "envoy.filters.network.http_connection_manager",
-		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: typed(connectionManager(cfg))},
+		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: typed(connectionManager(cfg, dir))},
 	}}}
 	if cfg.TLS != nil {
-		if chain.TransportSocket, err = tlsTransport(cfg.TLS); err != nil {
+		if chain.TransportSocket, err = tlsTransport(cfg.TLS, dir); err != nil {
 			return nil, err
 		}
 		chain.TransportSocketConnectTimeout = durationpb.New(handshakeTimeout)
@@ -60,10 +61,9 @@ func publicListener(cfg *config.Config) (*listenerv3.Listener, error) {
 	}, nil
 }
 
-func connectionManager(cfg *config.Config) *hcmv3.HttpConnectionManager {
-	return &hcmv3.HttpConnectionManager{
+func connectionManager(cfg *config.Config, dir string) *hcmv3.HttpConnectionManager {
+	m := &hcmv3.HttpConnectionManager{
 		StatPrefix:                    "public",
-		RouteSpecifier:                &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: routes(cfg, cfg.Attempted)},
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{reservedHeaders()},
 		HttpFilters:                   []*hcmv3.HttpFilter{authzFilter(), extProcFilter(), luaFilter(), routerFilter()},
 		AccessLog:                     accessLogs(cfg.Envoy.AccessLog),
@@ -86,6 +86,12 @@ func connectionManager(cfg *config.Config) *hcmv3.HttpConnectionManager {
 		AlwaysSetRequestIdInResponse: true,
 		ServerName:                   "weir",
 	}
+	if dir == "" {
+		m.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: routes(cfg, cfg.Attempted)}
+	} else {
+		m.RouteSpecifier = &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{RouteConfigName: routesName, ConfigSource: fileSource(dir, RoutesFile)}}
+	}
+	return m
 }
 
 // reservedHeaders removes what only weir and Envoy may set, before anything

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -36,19 +35,18 @@ type Process struct {
 	last string // newest line of its log, guarded by mu
 }
 
-// Start runs Envoy with a bootstrap, which it puts beside the socket of Envoy's admin
-// interface, and waits until it takes requests.
+// Start runs Envoy with a bootstrap, see [WriteBootstrap], and waits until it takes
+// requests.
 func Start(ctx context.Context, binary string, b *bootstrapv3.Bootstrap, concurrency uint32, log zerolog.Logger) (*Process, error) {
-	admin := b.GetAdmin().GetAddress().GetPipe().GetPath()
-	file := filepath.Join(filepath.Dir(admin), BootstrapFile)
-	if err := writeBootstrap(file, b); err != nil {
+	file, err := WriteBootstrap(b)
+	if err != nil {
 		return nil, err
 	}
 	args := []string{"-c", file, "-l", "warning", "--log-format", "%l %n %v", "--disable-hot-restart"}
 	if concurrency > 0 {
 		args = append(args, "--concurrency", fmt.Sprint(concurrency))
 	}
-	p := &Process{Admin: NewAdmin(admin), cmd: exec.Command(binary, args...), done: make(chan struct{})}
+	p := &Process{Admin: NewAdmin(b.GetAdmin().GetAddress().GetPipe().GetPath()), cmd: exec.Command(binary, args...), done: make(chan struct{})}
 	p.cmd.Stdout = os.Stdout // where its access log may go
 	p.cmd.SysProcAttr = childAttributes()
 	if err := p.launch(log); err != nil {

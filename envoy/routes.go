@@ -18,6 +18,9 @@ import (
 	"github.com/weir-gateway/weir/openai"
 )
 
+// routesName is what the listener calls its routes.
+const routesName = "public"
+
 // routes are those of a configuration; attempted tells which upstreams take requests
 // of several attempts.
 func routes(cfg *config.Config, attempted func(config.Upstream) bool) *routev3.RouteConfiguration {
@@ -46,7 +49,7 @@ func routes(cfg *config.Config, attempted func(config.Upstream) bool) *routev3.R
 		own(exactPath("/health")), notAllowed(openai.Unknown, exactPath("/health"), http.MethodGet),
 		refused(prefixPath(openai.Messages.Path()+"/"), unknownURL().For(openai.Messages, "")),
 		refused(prefixPath("/"), unknownURL()))
-	return &routev3.RouteConfiguration{Name: "public", VirtualHosts: []*routev3.VirtualHost{host}}
+	return &routev3.RouteConfiguration{Name: routesName, VirtualHosts: []*routev3.VirtualHost{host}}
 }
 
 // admitted is the way of requests that extproc let pass to u.

@@ -10,6 +10,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"github.com/rs/zerolog"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/weir-gateway/weir/envoy"
 	"github.com/weir-gateway/weir/gateway"
@@ -133,6 +134,10 @@ func (s *stream) responseBody(m *extprocv3.HttpBody) *extprocv3.ProcessingRespon
 		return passResponseBody
 	}
 	out, changed := s.exchange.Write(m.GetBody(), m.GetEndOfStream())
+	var note *structpb.Struct
+	if s.noted {
+		note = tookNote(s.exchange)
+	}
 	var reply *extprocv3.ProcessingResponse
 	switch {
 	case s.watch != nil:
@@ -140,14 +145,12 @@ func (s *stream) responseBody(m *extprocv3.HttpBody) *extprocv3.ProcessingRespon
 		reply = passOn(out, m.GetEndOfStream())
 	case changed:
 		reply = replaceBody(out)
-	case s.noted:
-		reply = &extprocv3.ProcessingResponse{Response: passResponseBody.GetResponse()}
-	default:
+	case note == nil:
 		return passResponseBody
+	default:
+		reply = &extprocv3.ProcessingResponse{Response: passResponseBody.GetResponse()}
 	}
-	if s.noted {
-		reply.DynamicMetadata = tookNote(s.exchange)
-	}
+	reply.DynamicMetadata = note
 	return reply
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"os"
 	"strings"
@@ -38,8 +39,23 @@ func (c *checkCmd) Run(e *env) error {
 	return nil
 }
 
+// checkCertificate sees that the files of the public listener's certificate belong
+// together: Envoy would only say that it never became ready.
+func checkCertificate(cfg *config.Config) error {
+	if cfg.TLS == nil {
+		return nil
+	}
+	if _, err := tls.LoadX509KeyPair(cfg.TLS.CertFile, cfg.TLS.KeyFile); err != nil {
+		return fmt.Errorf("tls: %s and %s are not a certificate and its key: %w", cfg.TLS.CertFile, cfg.TLS.KeyFile, err)
+	}
+	return nil
+}
+
 // checkParts builds what the configuration describes.
 func checkParts(cfg *config.Config) error {
+	if err := checkCertificate(cfg); err != nil {
+		return err
+	}
 	keys, err := openKeys(cfg, zerolog.Nop())
 	if err != nil {
 		return err

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,10 +34,13 @@ type reloader struct {
 	load   func() (*config.Config, error) // nil: there is no file
 	log    zerolog.Logger
 
-	mu      sync.Mutex // serialises reloads, and guards what follows
-	loaded  time.Time
-	err     error // of the newest try
-	retired map[string]retired
+	reloading sync.Mutex // one at a time; guards retired and written
+	retired   map[string]retired
+	written   *envoy.Resources // what Envoy reads
+
+	mu     sync.Mutex // guards what follows; never held for long
+	loaded time.Time
+	err    error // of the newest try
 }
 
 type retired struct {
@@ -49,40 +54,31 @@ func (r *reloader) watch(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	return watch.Files(ctx, []string{r.server.cfg.File}, r.log, func() { _ = r.reload(ctx) })
+	return watch.Files(ctx, []string{r.server.cfg.File}, r.log, func() { r.reload(ctx, false) })
 }
 
-// reload takes the configuration if it is another one. Where it has a mistake the
-// last good one stays in force. What happens is logged.
-func (r *reloader) reload(ctx context.Context) error {
-	s := r.server
-	if r.load == nil {
-		return errors.New("there is no configuration file to read again: weir runs its built-in configuration")
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// reload takes the configuration if it is another one; all has it read again what it
+// names too, such as credentials. Where it has a mistake the last good one stays in
+// force. What happens is logged, and told by health.
+func (r *reloader) reload(ctx context.Context, all bool) {
+	r.reloading.Lock()
+	defer r.reloading.Unlock()
 	next, err := r.load()
-	if err == nil {
-		if reflect.DeepEqual(next, r.current()) {
-			r.err = nil
-			return nil
-		}
+	if err == nil && (all || !reflect.DeepEqual(next, r.server.config.Load())) {
 		err = r.take(ctx, next)
 	}
+	r.mu.Lock()
 	r.err = err
+	r.mu.Unlock()
 	if err != nil {
-		r.log.Error().Err(err).Str("file", s.cfg.File).Msg("the configuration was not taken: the last good one stays in force")
+		r.log.Error().Err(err).Str("file", r.server.cfg.File).Msg("the configuration was not taken: the last good one stays in force")
 	}
-	return err
 }
-
-func (r *reloader) current() *config.Config { return r.server.config.Load() }
 
 // take puts a configuration in force: first in Envoy, so that no request is led to an
 // upstream that it does not know yet.
 func (r *reloader) take(ctx context.Context, next *config.Config) error {
 	s := r.server
-	old := r.current()
 	book, err := gateway.NewRulebook(next)
 	if err != nil {
 		return err
@@ -91,14 +87,17 @@ func (r *reloader) take(ctx context.Context, next *config.Config) error {
 	if err != nil {
 		return err
 	}
-	gone := r.retire(old, next)
+	gone := r.gone(s.config.Load(), next)
 	if err := r.tellEnvoy(ctx, next, gone); err != nil {
 		return err
 	}
+	r.retired = gone
 	upstreams.Apply()
 	s.gateway.Apply(book)
 	s.config.Store(next)
+	r.mu.Lock()
 	r.loaded = time.Now()
+	r.mu.Unlock()
 	r.log.Info().Str("file", next.File).Int("upstreams", len(next.Upstreams)).Int("models", len(next.Models)).Int("limits", len(next.Limits)).
 		Msg("the configuration was read again")
 	if fixed := fixedChanges(s.cfg, next); len(fixed) > 0 {
@@ -107,52 +106,60 @@ func (r *reloader) take(ctx context.Context, next *config.Config) error {
 	return nil
 }
 
-// retire is what is kept of earlier configurations, for requests on their way.
-func (r *reloader) retire(old, next *config.Config) []config.Upstream {
-	if r.retired == nil {
-		r.retired = map[string]retired{}
+// gone is what of earlier configurations is kept, for requests on their way.
+func (r *reloader) gone(old, next *config.Config) map[string]retired {
+	gone := map[string]retired{}
+	keep := func(u retired) {
+		if _, stays := next.Upstream(u.upstream.Name); !stays && time.Since(u.since) < retire {
+			gone[u.upstream.Name] = u
+		}
+	}
+	for _, u := range r.retired {
+		keep(u)
 	}
 	for _, u := range old.Upstreams {
-		r.retired[u.Name] = retired{u, time.Now()}
+		keep(retired{u, time.Now()})
 	}
-	var list []config.Upstream
-	for name, u := range r.retired {
-		_, stays := next.Upstream(name)
-		if stays || time.Since(u.since) > retire {
-			delete(r.retired, name)
-			continue
-		}
-		list = append(list, u.upstream)
-	}
-	return list
+	return gone
 }
 
-// tellEnvoy writes what Envoy reads, and waits until it works with it. An Envoy that
-// cannot be asked is one that does not run: it reads the files when it starts.
-func (r *reloader) tellEnvoy(ctx context.Context, cfg *config.Config, gone []config.Upstream) error {
-	resources, err := envoy.Dynamic(cfg, gone, envoy.SystemCA())
+// tellEnvoy writes what Envoy reads, if that changes, and waits until it works with it.
+// An Envoy that cannot be asked is one that does not run: it reads the files when it
+// starts.
+func (r *reloader) tellEnvoy(ctx context.Context, next *config.Config, gone map[string]retired) error {
+	list := make([]config.Upstream, 0, len(gone))
+	for _, name := range slices.Sorted(maps.Keys(gone)) {
+		list = append(list, gone[name].upstream)
+	}
+	cfg := *next
+	cfg.Envoy = r.server.cfg.Envoy // what weir was started for
+	resources, err := envoy.Dynamic(&cfg, list, envoy.SystemCA())
 	if err != nil {
 		return err
 	}
-	before, err := envoy.Dynamic(r.current(), nil, envoy.SystemCA())
-	if err != nil {
-		return err
+	if resources.Version() == r.written.Version() {
+		return nil
 	}
 	proxy := envoy.NewAdmin(r.server.sockets.Admin)
 	dir := filepath.Dir(r.server.sockets.Admin)
-	discovery, err := proxy.Discovery(ctx)
-	if err != nil {
-		r.log.Warn().Err(err).Msg("Envoy cannot be asked whether it takes the new routes and upstreams")
-		return resources.Write(dir)
-	}
 	ctx, cancel := context.WithTimeout(ctx, acceptTimeout)
 	defer cancel()
-	if err := resources.Write(dir); err != nil {
+	discovery, err := proxy.Discovery(ctx)
+	switch {
+	case errors.Is(err, envoy.ErrFixed):
 		return err
+	case err != nil:
+		r.log.Warn().Err(err).Msg("Envoy cannot be asked whether it takes the new routes and upstreams")
+		err = resources.Write(dir)
+	default:
+		if err = resources.Write(dir); err == nil {
+			err = discovery.Accepted(ctx, resources.Version())
+		}
 	}
-	if err := discovery.Accepted(ctx, resources.Version()); err != nil {
-		return errors.Join(err, before.Write(dir))
+	if err != nil {
+		return errors.Join(err, r.written.Write(dir))
 	}
+	r.written = resources
 	return nil
 }
 

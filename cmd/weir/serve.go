@@ -146,6 +146,9 @@ func (c *serveCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	if _, err := envoy.WriteBootstrap(s.bootstrap); err != nil {
+		return errors.Join(err, s.stop(), <-done)
+	}
 	log.Info().Str("grpc", s.sockets.GRPC).Str("api", s.sockets.API).Msg("weir is ready for Envoy")
 	if site.secret != "" {
 		fmt.Fprintf(e.stdout, "Demo key: %s\n", site.secret)
@@ -170,6 +173,11 @@ func startServer(site *site, dir string, log zerolog.Logger) (*server, <-chan er
 		return nil, nil, err
 	}
 	if err := s.listen(); err != nil {
+		return nil, nil, err
+	}
+	// Not before: another weir may serve this folder.
+	if s.bootstrap, s.reloader.written, err = envoy.WriteFiles(site.cfg, sockets, envoy.SystemCA()); err != nil {
+		s.closeListeners()
 		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -214,6 +222,9 @@ func (c *upCmd) Run(e *env) error {
 		return err
 	}
 	defer site.stop()
+	if err := checkCertificate(site.cfg); err != nil {
+		return err
+	}
 	if err := portFree(site.cfg.Listen); err != nil {
 		return err
 	}

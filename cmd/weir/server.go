@@ -91,14 +91,15 @@ func newServer(cfg *config.Config, load func() (*config.Config, error), keys *ke
 	if err != nil {
 		return nil, err
 	}
+	noted := cfg.Envoy.AccessLog != ""
 	s.grpc = newGRPC(cfg.Envoy.MaxRequestBytes)
 	authv3.RegisterAuthorizationServer(s.grpc, authz.New(keys, s.denied, metrics))
-	extprocv3.RegisterExternalProcessorServer(s.grpc, extproc.New(s.gateway, cfg.Envoy.AccessLog != "", log))
+	extprocv3.RegisterExternalProcessorServer(s.grpc, extproc.New(s.gateway, noted, log))
 	accesslogv3.RegisterAccessLogServiceServer(s.grpc, answers.NewAccessLog(s.gateway, log))
 	s.api = api.New(api.Options{Models: s.upstreams, Keys: keys, Metrics: metrics, Store: s.store.health, Config: s.reloader.health, KeyHeader: envoy.HeaderKey})
 	own := http.NewServeMux()
 	own.Handle("/", s.api)
-	own.Handle("/answers/", answers.Handler(s.gateway)) // no route of Envoy's leads there
+	own.Handle("/answers/", answers.Handler(s.gateway, noted)) // no route of Envoy's leads there
 	s.apiHTTP = newHTTP(own)
 	s.ops = newHTTP(admin.New(s.gateway, s.upstreams, log))
 	if cfg.MetricsListen != "" {
@@ -107,8 +108,7 @@ func newServer(cfg *config.Config, load func() (*config.Config, error), keys *ke
 		s.metrics = newHTTP(mux)
 	}
 	registerGauges(metrics, s)
-	s.bootstrap, err = envoy.Serve(cfg, sockets, envoy.SystemCA())
-	return s, err
+	return s, nil
 }
 
 // denied is how authz asks the gateway.
@@ -255,7 +255,8 @@ func shutDown(h *http.Server) error {
 	return h.Close()
 }
 
-// reloadOnHangup reads the configuration and the key files again on SIGHUP, and opens the ledger again.
+// reloadOnHangup reads everything again on SIGHUP, and opens the ledger again. Keys come
+// first: the configuration may wait for Envoy.
 func (s *server) reloadOnHangup(ctx context.Context) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -266,11 +267,11 @@ func (s *server) reloadOnHangup(ctx context.Context) error {
 			return nil
 		case <-hangup:
 			s.ledger.Reopen()
-			if s.reloader.load != nil {
-				_ = s.reloader.reload(ctx) // which logs
-			}
 			s.keys.ReloadLogged()
 			_ = s.upstreams.Reload() // which logs
+			if s.reloader.load != nil {
+				s.reloader.reload(ctx, true)
+			}
 		}
 	}
 }
