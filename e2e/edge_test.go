@@ -149,8 +149,9 @@ func TestTLSAndAccessLog(t *testing.T) {
 
 // TestHeapOverload fills Envoy's heap with bodies that do not end: new requests are refused
 // as an overloaded server's are, what runs goes on, and all is well again afterwards.
+//
+// It runs alone: a hundred megabytes of bodies are no company for others.
 func TestHeapOverload(t *testing.T) {
-	t.Parallel()
 	r := start(t, fixture{
 		model: "tokens=100,pace=100ms", metering: "native",
 		extra: "envoy: {max_heap_bytes: 67108864, max_request_bytes: 33554432, concurrency: 1}\n",
