@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -146,10 +147,19 @@ func WriteFiles(cfg *config.Config, sockets Sockets, systemCA string) (*bootstra
 }
 
 // WriteBootstrap puts a bootstrap into the folder of Envoy's admin socket, as
-// [BootstrapFile], and returns its path.
-func WriteBootstrap(b *bootstrapv3.Bootstrap) (string, error) {
-	file := filepath.Join(filepath.Dir(b.GetAdmin().GetAddress().GetPipe().GetPath()), BootstrapFile)
-	return file, writeBootstrap(file, b)
+// [BootstrapFile], and returns its path. replaced tells that another one was there, with
+// which an Envoy may be running.
+func WriteBootstrap(b *bootstrapv3.Bootstrap) (file string, replaced bool, err error) {
+	file = filepath.Join(filepath.Dir(b.GetAdmin().GetAddress().GetPipe().GetPath()), BootstrapFile)
+	text, err := YAML(b)
+	if err != nil {
+		return "", false, fmt.Errorf("print the bootstrap: %w", err)
+	}
+	old, err := os.ReadFile(file)
+	if err == nil && bytes.Equal(old, text) {
+		return file, false, nil
+	}
+	return file, err == nil, replace(file, text)
 }
 
 func fileSource(dir, name string) *corev3.ConfigSource {

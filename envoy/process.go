@@ -38,7 +38,7 @@ type Process struct {
 // Start runs Envoy with a bootstrap, see [WriteBootstrap], and waits until it takes
 // requests.
 func Start(ctx context.Context, binary string, b *bootstrapv3.Bootstrap, concurrency uint32, log zerolog.Logger) (*Process, error) {
-	file, err := WriteBootstrap(b)
+	file, _, err := WriteBootstrap(b)
 	if err != nil {
 		return nil, err
 	}

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -100,12 +98,8 @@ func (f askFlags) ask(e *env, method, path string, v any) (raw []byte, err error
 	if err != nil {
 		return nil, err
 	}
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", socket)
-		},
-	}}
+	client := overSocket(socket)
+	client.Timeout = 10 * time.Second
 	defer client.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(e.ctx, method, "http://weir"+path, nil)
 	if err != nil {
@@ -134,17 +128,22 @@ func (f askFlags) ask(e *env, method, path string, v any) (raw []byte, err error
 
 // socket is where the running weir answers operators.
 func (f askFlags) socket(e *env) (string, error) {
+	s, err := f.sockets(e)
+	return s.Ops, err
+}
+
+// sockets are those of the running weir.
+func (f askFlags) sockets(e *env) (envoy.Sockets, error) {
 	dir := f.RunDir
 	if dir == "" {
 		cfg := &config.Config{}
 		if file := f.file(e); file != "" {
 			var err error
 			if cfg, err = config.Load(file, e.getenv); err != nil {
-				return "", said(e, err)
+				return envoy.Sockets{}, said(e, err)
 			}
 		}
 		dir = runDir(e, cfg)
 	}
-	s, err := envoy.SocketsIn(dir)
-	return s.Ops, err
+	return envoy.SocketsIn(dir)
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"net"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -15,6 +17,9 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"waitfor": waitFor,
+		},
 		Setup: func(e *testscript.Env) error {
 			// Where Envoy is found, which scripts must not have to know.
 			for _, name := range []string{"ENVOY", "XDG_CACHE_HOME"} {
@@ -27,4 +32,21 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 	})
+}
+
+// waitFor waits until a socket is served: waitfor PATH.
+func waitFor(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: waitfor PATH")
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		c, err := net.Dial("unix", ts.MkAbs(args[0]))
+		if err == nil {
+			ts.Check(c.Close())
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("nobody serves %s", args[0])
+		}
+	}
 }

@@ -146,8 +146,8 @@ func (c *serveCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	if _, err := envoy.WriteBootstrap(s.bootstrap); err != nil {
-		return errors.Join(err, s.stop(), <-done)
+	if s.replaced {
+		log.Warn().Str("file", envoy.BootstrapFile).Msg("Envoy's bootstrap has changed: an Envoy that runs takes it when it is started again")
 	}
 	log.Info().Str("grpc", s.sockets.GRPC).Str("api", s.sockets.API).Msg("weir is ready for Envoy")
 	if site.secret != "" {
@@ -177,6 +177,11 @@ func startServer(site *site, dir string, log zerolog.Logger) (*server, <-chan er
 	}
 	// Not before: another weir may serve this folder.
 	if s.bootstrap, s.reloader.written, err = envoy.WriteFiles(site.cfg, sockets, envoy.SystemCA()); err != nil {
+		s.closeListeners()
+		return nil, nil, err
+	}
+	// Before health is answered: an Envoy that somebody else runs is started then.
+	if _, s.replaced, err = envoy.WriteBootstrap(s.bootstrap); err != nil {
 		s.closeListeners()
 		return nil, nil, err
 	}

@@ -50,6 +50,7 @@ type server struct {
 	config    atomic.Pointer[config.Config] // in force; cfg is what weir was started with
 	reloader  *reloader
 	bootstrap *bootstrapv3.Bootstrap // of the Envoy that is to be before it
+	replaced  bool                   // another bootstrap was there before
 	keys      *keyring.Keyring
 	gateway   *gateway.Gateway
 	ledger    *ledger.Ledger
@@ -221,7 +222,7 @@ func portError(field, addr string, err error) error {
 // run serves until ctx ends, and then until stop has closed every server.
 func (s *server) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.grpc.Serve(s.listeners.grpc) })
+	group.Go(func() error { return served(s.grpc.Serve(s.listeners.grpc)) })
 	group.Go(func() error { return served(s.apiHTTP.Serve(s.listeners.api)) })
 	group.Go(func() error { return served(s.ops.Serve(s.listeners.ops)) })
 	if s.metrics != nil {
@@ -236,9 +237,10 @@ func (s *server) run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// served is the outcome of an HTTP server, whose regular end is no error.
+// served is the outcome of a server, whose regular end is no error, even if it comes
+// before the beginning.
 func served(err error) error {
-	if errors.Is(err, http.ErrServerClosed) {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, grpc.ErrServerStopped) {
 		return nil
 	}
 	return err
