@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +17,11 @@ import (
 // Settle is how long a folder must be quiet before its files are read: editors
 // and `kubectl apply` change a file in several steps.
 const Settle = 50 * time.Millisecond
+
+// Poll is how often the files are looked at besides. Some changes are told by nobody:
+// those on network file systems, those of a folder mounted anew, and those behind a
+// symbolic link that leads elsewhere.
+const Poll = 300 * time.Millisecond
 
 // Files calls changed once at its start, for what changed since the files were
 // read, and whenever one of them has changed, until ctx ends.
@@ -37,6 +43,9 @@ func Files(ctx context.Context, files []string, log zerolog.Logger, changed func
 	}
 	quiet := time.NewTimer(0)
 	defer quiet.Stop()
+	poll := time.NewTicker(Poll)
+	defer poll.Stop()
+	seen := looks(files)
 	for {
 		select {
 		case <-ctx.Done():
@@ -54,7 +63,13 @@ func Files(ctx context.Context, files []string, log zerolog.Logger, changed func
 			}
 			log.Warn().Err(err).Msg("watching files")
 			quiet.Reset(Settle)
+		case <-poll.C:
+			if now := looks(files); !slices.Equal(now, seen) {
+				seen = now
+				quiet.Reset(Settle)
+			}
 		case <-quiet.C:
+			seen = looks(files)
 			changed()
 		}
 	}
