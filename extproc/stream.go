@@ -26,17 +26,24 @@ type stream struct {
 	send    func(*extprocv3.ProcessingResponse) error
 
 	mu       sync.Mutex // guards the rest, and send
+	over     bool       // Envoy has closed it
+	answers  bool       // the head of the answer was seen
+	native   bool       // Envoy reads the rest
 	call     gateway.Call
 	exchange *gateway.Exchange // nil until admitted
 	watch    *watch            // nil: nothing is sent that was not asked for
+	cut      *cut              // nil: nobody has cancelled it
 }
 
 // answer answers one message of Envoy's.
 func (s *stream) answer(ctx context.Context, in *extprocv3.ProcessingRequest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.watch != nil && s.watch.expired {
+	if s.watch != nil && s.watch.expired || s.cut.spoken() {
 		return nil // the last word is spoken
+	}
+	if body := in.GetResponseBody(); body != nil && s.cut != nil {
+		return s.cut.instead(body)
 	}
 	return s.send(s.step(ctx, in))
 }
@@ -97,6 +104,7 @@ func (s *stream) admit(ctx context.Context, body []byte) *extprocv3.ProcessingRe
 		return immediate(err)
 	}
 	s.exchange = x
+	x.OnCancel(s.cancel)
 	return s.forward(x)
 }
 
@@ -119,10 +127,12 @@ func (s *stream) responseHeaders(m *extprocv3.HttpHeaders, noted *corev3.Metadat
 			head.Local = true
 		}
 	}
+	s.answers = true
 	plan := s.exchange.Answer(head)
 	if plan.Instead != nil {
 		return immediate(plan.Instead)
 	}
+	s.native = plan.Native
 	if plan.Watch && !head.Last {
 		s.watch = newWatch(s)
 	}
@@ -158,6 +168,7 @@ func (s *stream) responseBody(m *extprocv3.HttpBody) *extprocv3.ProcessingRespon
 func (s *stream) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.over = true
 	if s.watch != nil {
 		s.watch.stop()
 	}

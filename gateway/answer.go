@@ -49,8 +49,12 @@ func (x *Exchange) Answer(h Head) Plan {
 	default:
 		p = x.badAnswer(h)
 	}
-	if p.Native {
+	switch {
+	case p.Native:
+		x.phase.Store(uint32(Natively))
 		close(x.parting.begun)
+	case p.Observe:
+		x.phase.Store(uint32(Answering))
 	}
 	p.Set = append(append(p.Set, x.headers...), x.dialectHeaders()...)
 	p.Instead = x.inDialect(p.Instead)

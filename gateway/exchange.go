@@ -63,6 +63,9 @@ type Exchange struct {
 	errorType string
 	parting   parting
 
+	phase atomic.Uint32 // a Phase, of Answer
+	cut   atomic.Pointer[func(*openai.Error)]
+
 	settled atomic.Bool // set once, by whoever owns the exchange; read by the lease renewal
 }
 

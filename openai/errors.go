@@ -40,6 +40,7 @@ const (
 	CodeUpstreamTimeout  = "upstream_timeout"
 	CodeTooLarge         = "request_too_large"
 	CodeUnknownURL       = "unknown_url"
+	CodeCancelled        = "request_cancelled"
 )
 
 // Whose error it is, as the header x-weir-error-source tells.
