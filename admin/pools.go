@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"context"
+	"errors"
 	"net/http"
 
 	"github.com/weir-gateway/weir/upstream"
@@ -26,41 +28,51 @@ type Changed struct {
 }
 
 func (a *Admin) pools(w http.ResponseWriter, _ *http.Request) {
-	out := Pools{Pools: []Pool{}}
+	write(w, http.StatusOK, Pools{a.poolList()})
+}
+
+func (a *Admin) poolList() []Pool {
+	list := []Pool{}
 	for _, s := range a.upstreams.Servers() {
 		p := Pool{Upstream: s.Name, Up: !s.Down(), Keys: []pool.KeyStatus{}}
 		if s.Pool != nil {
 			p.Usable, p.Keys = s.Pool.Usable(), s.Pool.Status()
 		}
-		out.Pools = append(out.Pools, p)
+		list = append(list, p)
 	}
-	write(w, http.StatusOK, out)
+	return list
 }
 
-// operate changes keys: those that ?key names by id or label, at the upstream that
-// ?upstream names, or at all. To reset, no name is all of them.
+// operate changes the keys of ?upstream= that are ?key=, an id or a label. Without
+// upstream it is every pool that has the key; without key, all its keys.
 func (a *Admin) operate(verb string, change func(p *pool.Pool, key string) int) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		name, key := r.URL.Query().Get("upstream"), r.URL.Query().Get("key")
-		if key == "" && verb != "reset" {
-			write(w, http.StatusUnprocessableEntity, Error{"name a key by its id or label: ?key=NAME"})
+		n, err := a.change(r.Context(), verb, r.URL.Query().Get("upstream"), r.URL.Query().Get("key"), change)
+		if err != nil {
+			write(w, http.StatusUnprocessableEntity, Error{err.Error()})
 			return
 		}
-		n, found := 0, false
-		for _, s := range a.upstreams.Servers() {
-			if s.Pool == nil || name != "" && name != s.Name || key != "" && !has(s, key) {
-				continue
-			}
-			found = true
-			n += change(s.Pool, key)
-		}
-		if !found {
-			write(w, http.StatusUnprocessableEntity, Error{"no pool has that key: weir pool status lists them"})
-			return
-		}
-		a.log.Info().Str("audit", "upstream keys "+verb).Str("upstream", name).Str("key", key).Int("keys", n).Msg("an operator changed upstream keys")
-		write(w, http.StatusOK, Changed{n})
+		write(w, http.StatusOK, Changed{int(n)})
 	}
+}
+
+func (a *Admin) change(ctx context.Context, verb, name, key string, change func(p *pool.Pool, key string) int) (int32, error) {
+	if key == "" && verb != "reset" {
+		return 0, errors.New("name a key by its id or label: ?key=NAME")
+	}
+	n, found := 0, false
+	for _, s := range a.upstreams.Servers() {
+		if s.Pool == nil || name != "" && name != s.Name || key != "" && !has(s, key) {
+			continue
+		}
+		found = true
+		n += change(s.Pool, key)
+	}
+	if !found {
+		return 0, errors.New("no pool has that key: weir pool status lists them")
+	}
+	audit(ctx, a.log, "upstream keys "+verb).Info().Str("upstream", name).Str("key", key).Int("keys", n).Msg("an operator changed upstream keys")
+	return int32(n), nil //nolint:gosec // a number of keys
 }
 
 func has(s *upstream.Server, key string) bool {

@@ -58,7 +58,7 @@ func (s *Server) caller(a *authv3.AttributeContext, now time.Time) (*keyring.Key
 	if err != nil {
 		return nil, err
 	}
-	key, ok := s.keys.Ring().Lookup(secret)
+	key, ok := s.keys.Ring().Lookup(secret, now)
 	if !ok || !key.Usable(now) {
 		return nil, unknownKey(secret)
 	}

@@ -22,6 +22,11 @@ func (p *problems) check(c *Config) {
 	if c.MetricsListen != "" && sameAddress(c.Listen, c.MetricsListen) {
 		p.addf("metrics.listen", "is the address of listen too: choose another port")
 	}
+	for _, other := range []string{c.Listen, c.MetricsListen} {
+		if c.Admin.Listen != "" && other != "" && sameAddress(other, c.Admin.Listen) {
+			p.addf("admin.listen", "is the address of listen or metrics.listen too: choose another port")
+		}
+	}
 }
 
 func (p *problems) checkUpstreams(c *Config) {

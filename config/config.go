@@ -4,6 +4,8 @@ import (
 	"net/url"
 	"slices"
 	"time"
+
+	configv1 "github.com/weir-gateway/weir/proto/weir/config/v1"
 )
 
 // Defaults of what weir.yaml leaves out.
@@ -31,6 +33,7 @@ type Config struct {
 	Listen        string // host:port of Envoy's public listener
 	RunDir        string // folder of the Unix sockets; "" when the file says nothing
 	MetricsListen string // host:port of /metrics; "" is off
+	Admin         Admin
 	Keys          Keys
 	Upstreams     []Upstream
 	Models        []Model
@@ -42,6 +45,14 @@ type Config struct {
 	Requests      Bounds
 	Redis         *Redis // nil: limits are counted in memory
 	TLS           *TLS   // nil: plain HTTP
+
+	message *configv1.Config // it was made from
+}
+
+// Admin is where operators ask over the network.
+type Admin struct {
+	Listen    string // host:port; "" is off
+	TokenFile string
 }
 
 // Redis is the store that replicas share.

@@ -74,6 +74,16 @@ func ParseKeyFile(file string, text []byte) (*configv1.KeyFile, error) {
 	return msg, p.err()
 }
 
+// At says where in the text of a file the trouble with a field is, such as keys[3].
+func At(file string, text []byte, path string, trouble error) error {
+	p := newProblems(file)
+	if yaml.Unmarshal(text, &p.root) != nil {
+		return fmt.Errorf("%s: %s: %w", file, path, trouble)
+	}
+	p.addf(path, "%v", trouble)
+	return p.err()
+}
+
 // unmarshal reads text into msg. When unknown fields are its only fault the
 // rest can still be checked, so that all problems are told at once.
 func (p *problems) unmarshal(text []byte, msg proto.Message) bool {

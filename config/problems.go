@@ -76,7 +76,8 @@ func (p *problems) addYAML(err error) {
 
 // holdsSecret tells of fields whose value must not be quoted.
 func holdsSecret(path string) bool {
-	return strings.HasSuffix(path, ".key") || strings.HasSuffix(path, ".secret") || path == "store.redis.url"
+	// In the place of a hash somebody may have written the secret.
+	return strings.HasSuffix(path, ".key") || strings.HasSuffix(path, ".secret") || strings.HasSuffix(path, ".hash") || path == "store.redis.url"
 }
 
 func (p *problems) err() error {

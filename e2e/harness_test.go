@@ -51,6 +51,7 @@ type fixture struct {
 	patience          string // timeout of the store; "" is weir's default
 	peer              *rig   // a replica whose upstream this one shares
 	runDir            string // "" is a fresh one
+	keyFile           string // "" is keys.yaml of the site's own
 	// upstream serves instead of a simulator.
 	upstream http.Handler
 }
@@ -124,7 +125,7 @@ func weirYAML(f fixture, upstream string) string {
 	return fmt.Sprintf(`listen: 127.0.0.1:0
 run_dir: %s
 metrics: {listen: 127.0.0.1:0}
-keys: {files: [keys.yaml]}
+keys: {files: [%s]}
 ledger: {file: usage.jsonl%s}
 upstreams:
   - {name: sim, url: %q, key: %q%s}
@@ -134,7 +135,7 @@ upstreams:
   - {name: dead, upstreams: [dead]}
 %s%s
 %s
-`, f.runDir, f.ledger, upstream+"/v1", upstreamSecret, timeouts, f.upstreams, f.models, limits, f.extra)
+`, f.runDir, cmp.Or(f.keyFile, "keys.yaml"), f.ledger, upstream+"/v1", upstreamSecret, timeouts, f.upstreams, f.models, limits, f.extra)
 }
 
 func keysYAML(f fixture) string {

@@ -20,13 +20,24 @@ type Key struct {
 	CIDRs     []netip.Prefix // empty allows every address
 	Expires   time.Time      // zero: never
 	Disabled  bool
+	Revoked   time.Time      // zero: it is not
 	Limits    []config.Limit // override the plan's and everyone's by name
+
+	// For people; nothing is decided by it.
+	Label    string
+	Metadata map[string]string
+	Created  time.Time   // zero: unknown
+	Previous []time.Time // when secrets stop working that were replaced
+	File     string      // it stands in; "": none
 }
 
 // Usable reports whether the key works at that time.
 func (k *Key) Usable(now time.Time) bool {
-	return !k.Disabled && (k.Expires.IsZero() || now.Before(k.Expires))
+	return !k.Disabled && k.Revoked.IsZero() && !k.Expired(now)
 }
+
+// Expired reports whether the key's time is over.
+func (k *Key) Expired(now time.Time) bool { return !k.Expires.IsZero() && !now.Before(k.Expires) }
 
 // AllowsModel reports whether the key may use that model. In patterns * stands
 // for any characters but a slash.

@@ -51,11 +51,11 @@ func TestOlderJSONIsReadAsItIs(t *testing.T) {
 	k := open(t, write(t, "api_keys.json", `{"keys": [
 		{"key": "sk-alpha-000000000001", "user": "ann", "quota": 60000, "enabled": true, "note": "kept"},
 		{"key": "sk-beta-0000000000002", "user": "bob", "quota": 0, "enabled": false}]}`))
-	key, ok := k.Ring().Lookup("sk-alpha-000000000001")
+	key, ok := k.Ring().Lookup("sk-alpha-000000000001", time.Now())
 	if !ok {
 		t.Fatal("the first key is not found")
 	}
-	want := &Key{ID: key.ID, User: "ann", Limits: []config.Limit{
+	want := &Key{ID: key.ID, User: "ann", File: key.File, Limits: []config.Limit{
 		{Name: "quota", Per: []config.Scope{config.PerKey}, Unit: config.Tokens, Amount: 60000, Window: time.Minute},
 	}}
 	if diff := cmp.Diff(want, key); diff != "" {
@@ -64,11 +64,11 @@ func TestOlderJSONIsReadAsItIs(t *testing.T) {
 	if !regexp.MustCompile(`^k-[0-9a-f]{10}$`).MatchString(key.ID) {
 		t.Errorf("id = %q, want one derived from the digest", key.ID)
 	}
-	bob, ok := k.Ring().Lookup("sk-beta-0000000000002")
+	bob, ok := k.Ring().Lookup("sk-beta-0000000000002", time.Now())
 	if !ok || bob.Usable(time.Now()) {
 		t.Errorf("the disabled key: found %v, usable %v; want found and not usable", ok, ok && bob.Usable(time.Now()))
 	}
-	if _, ok := k.Ring().Lookup("sk-alpha-00000000000"); ok {
+	if _, ok := k.Ring().Lookup("sk-alpha-00000000000", time.Now()); ok {
 		t.Error("a prefix of a secret is found")
 	}
 	if same, ok := k.Ring().ByID(key.ID); !ok || same != key {
@@ -90,7 +90,7 @@ func TestYAMLKey(t *testing.T) {
     expires: 2026-01-01T00:00:00+01:00
     limits: [{name: key-qps, per: [key], requests: 5/s}]
 `))
-	key, ok := k.Ring().Lookup(secret)
+	key, ok := k.Ring().Lookup(secret, time.Now())
 	if !ok {
 		t.Fatal("not found")
 	}
@@ -129,11 +129,11 @@ func TestPepperedHash(t *testing.T) {
 	secret := "sk-peppered-0001"
 	ring := k.Ring()
 	d := pepperedDigest([]byte("0123456789abcdef"), secret)
-	ring.peppered[d] = &Key{ID: "b"}
-	if key, ok := ring.Lookup(secret); !ok || key.ID != "b" {
+	ring.peppered[d] = entry{key: &Key{ID: "b"}}
+	if key, ok := ring.Lookup(secret, time.Now()); !ok || key.ID != "b" {
 		t.Error("a peppered key is not found")
 	}
-	if _, ok := ring.Lookup("sk-peppered-0002"); ok {
+	if _, ok := ring.Lookup("sk-peppered-0002", time.Now()); ok {
 		t.Error("another secret is found")
 	}
 }
@@ -186,7 +186,7 @@ func TestWatchKeepsTheLastGoodRing(t *testing.T) {
 			}
 		}
 	}
-	has := func(secret string) bool { _, ok := k.Ring().Lookup(secret); return ok }
+	has := func(secret string) bool { _, ok := k.Ring().Lookup(secret, time.Now()); return ok }
 
 	replace(t, file, "keys: [{id: b, secret: sk-second}]")
 	eventually("the new key works and the old one does not", func() bool { return has("sk-second") && !has("sk-first") })
@@ -234,7 +234,7 @@ func BenchmarkLookup(b *testing.B) {
 	r := NewRing(map[string]*Key{secret: {ID: id}})
 	b.ReportAllocs()
 	for b.Loop() {
-		r.Lookup(secret)
+		r.Lookup(secret, time.Now())
 	}
 }
 
@@ -268,12 +268,36 @@ func TestWatchIgnoresItsNeighbours(t *testing.T) {
 	}
 	replace(t, file, "keys: [{id: b, secret: sk-second}]")
 	begin := time.Now()
-	for _, ok := k.Ring().Lookup("sk-second"); !ok && time.Since(begin) < 5*time.Second; _, ok = k.Ring().Lookup("sk-second") {
+	for _, ok := k.Ring().Lookup("sk-second", time.Now()); !ok && time.Since(begin) < 5*time.Second; _, ok = k.Ring().Lookup("sk-second", time.Now()) {
 		time.Sleep(5 * time.Millisecond)
 	}
-	if _, ok := k.Ring().Lookup("sk-first"); ok {
+	if _, ok := k.Ring().Lookup("sk-first", time.Now()); ok {
 		t.Error("a revoked key works as long as another file is written")
 	}
 	stop()
 	running.Wait()
+}
+
+// TestReloadIsNoted tells the log which keys have changed, and no secret.
+func TestReloadIsNoted(t *testing.T) {
+	file := write(t, "keys.yaml", "keys:\n  - {id: a, secret: sk-canary-a}\n  - {id: b, secret: sk-canary-b}\n  - {id: c, secret: sk-canary-c}\n  - {id: d, secret: sk-canary-d}\n")
+	var log strings.Builder
+	k, err := Open(config.Keys{Files: []string{file}}, zerolog.New(&log))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if log.Len() > 0 {
+		t.Errorf("at the start: %s", &log)
+	}
+	replace(t, file, "keys:\n  - {id: a, secret: sk-canary-other}\n  - {id: c, secret: sk-canary-c, revoked: '2026-01-01T00:00:00Z'}\n  - {id: d, secret: sk-canary-d}\n  - {id: e, secret: sk-canary-e}\n")
+	if err := k.Reload(false); err != nil {
+		t.Fatal(err)
+	}
+	want := `{"level":"info","audit":"keys changed","keys":4,"added":["e"],"removed":["b"],"revoked":["c"],"changed":["a"],"message":"client keys have changed"}` + "\n"
+	if diff := cmp.Diff(want, log.String()); diff != "" {
+		t.Errorf("log (-want +got):\n%s", diff)
+	}
+	if err := k.Reload(false); err != nil || log.String() != want {
+		t.Errorf("nothing has changed: %v, %s", err, &log)
+	}
 }

@@ -46,6 +46,16 @@ func Hash(secret string) string {
 	return "sha256:" + hex.EncodeToString(d[:])
 }
 
+// PepperedHash is Hash with a secret of the site's, without which nobody can try
+// guesses. A nil pepper is none.
+func PepperedHash(pepper []byte, secret string) string {
+	if pepper == nil {
+		return Hash(secret)
+	}
+	d := pepperedDigest(pepper, secret)
+	return "hmac-sha256:" + hex.EncodeToString(d[:])
+}
+
 // digest is what a secret is looked up by.
 type digest [sha256.Size]byte
 

@@ -28,6 +28,9 @@ func (c *upCmd) announce(e *env, site *site, s *server, addr string) {
 	if s.listeners.metrics != nil {
 		fmt.Fprintf(&b, "  Metrics  http://%s/metrics\n", reachable(s.listeners.metrics.Addr().String()))
 	}
+	if s.listeners.admin != nil {
+		fmt.Fprintf(&b, "  Admin    http://%s   (with the token of admin.token_file)\n", reachable(s.listeners.admin.Addr().String()))
+	}
 	fmt.Fprintf(&b, `
 Try it:
 

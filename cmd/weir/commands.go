@@ -4,14 +4,13 @@ import (
 	"crypto/tls"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/rs/zerolog"
 
+	"github.com/weir-gateway/weir/admin"
 	"github.com/weir-gateway/weir/config"
 	"github.com/weir-gateway/weir/envoy"
 	"github.com/weir-gateway/weir/gateway"
-	"github.com/weir-gateway/weir/keyring"
 	"github.com/weir-gateway/weir/simulator"
 	"github.com/weir-gateway/weir/telemetry"
 	"github.com/weir-gateway/weir/upstream"
@@ -72,6 +71,11 @@ func checkParts(cfg *config.Config) error {
 		return err
 	}
 	store.close()
+	if cfg.Admin.Listen != "" {
+		if _, err := admin.OpenToken(cfg.Admin.TokenFile); err != nil {
+			return err
+		}
+	}
 	_, err = envoy.Bootstrap(cfg, envoy.Sockets{GRPC: "/g", API: "/a", Admin: "/e"}, envoy.SystemCA())
 	return err
 }
@@ -123,31 +127,6 @@ func (c *envoyCmd) Run(e *env) error {
 	}
 	_, err = e.stdout.Write(text)
 	return err
-}
-
-// keysCmd is weir keys.
-type keysCmd struct {
-	New keysNewCmd `cmd:"" help:"Make a key: prints the secret, once, and the lines for the key file."`
-}
-
-type keysNewCmd struct {
-	User string `help:"Whose key it is."`
-	Team string `help:"The user's team."`
-	Plan string `help:"A plan of weir.yaml."`
-}
-
-// Run prints a new key. The secret goes nowhere else.
-func (c *keysNewCmd) Run(e *env) error {
-	secret, id := keyring.NewSecret()
-	var more strings.Builder
-	for _, m := range [][2]string{{"user", c.User}, {"team", c.Team}, {"plan", c.Plan}} {
-		if m[1] != "" {
-			fmt.Fprintf(&more, ", %s: %q", m[0], m[1])
-		}
-	}
-	fmt.Fprintf(e.stderr, "The secret, shown this once:\n\n  %s\n\nFor the list `keys:` of the key file (the secret is not in it):\n\n", secret)
-	fmt.Fprintf(e.stdout, "  - {id: %s, hash: %q%s}\n", id, keyring.Hash(secret), more.String())
-	return nil
 }
 
 // simulateCmd is weir simulate.

@@ -15,7 +15,7 @@ import (
 
 // healthCmd is weir health.
 type healthCmd struct {
-	askFlags
+	hereFlags
 	Live    bool          `help:"Ask only whether the process runs: a weir that stops is fine too."`
 	Timeout time.Duration `default:"5s" placeholder:"DURATION" help:"How long to wait for the answer (${default})."`
 	URL     string        `arg:"" optional:"" placeholder:"URL" help:"What to ask instead of this machine's weir: host:port, or a URL without a path, of weir's public address or of a simulator."`

@@ -12,6 +12,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"connectrpc.com/connect"
+
 	"github.com/weir-gateway/weir/admin"
 	"github.com/weir-gateway/weir/config"
 	"github.com/weir-gateway/weir/envoy"
@@ -23,11 +25,17 @@ type limitsCmd struct {
 	Reset limitsResetCmd `cmd:"" help:"Forget what a key's limits have counted. Slots stay: they tell what runs."`
 }
 
-// askFlags say which running weir to ask.
-type askFlags struct {
+// hereFlags say which weir of this machine is meant, and how to print.
+type hereFlags struct {
 	configFlags
 	RunDir string `placeholder:"DIR" help:"Folder of the running weir's sockets. Default: the configuration's run_dir."`
 	Output string `short:"o" default:"text" enum:"text,json" help:"text or json (${default})."`
+}
+
+// askFlags say which running weir to ask, here or over the network.
+type askFlags struct {
+	hereFlags
+	adminFlags
 }
 
 type limitsShowCmd struct {
@@ -94,26 +102,30 @@ func (c *limitsResetCmd) Run(e *env) error {
 
 // ask sends a request to the running weir and reads its answer into v.
 func (f askFlags) ask(e *env, method, path string, v any) (raw []byte, err error) {
-	socket, err := f.socket(e)
+	client, base, where, err := f.weir(e)
 	if err != nil {
 		return nil, err
 	}
-	client := overSocket(socket)
-	client.Timeout = 10 * time.Second
 	defer client.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(e.ctx, method, "http://weir"+path, nil)
+	req, err := http.NewRequestWithContext(e.ctx, method, base+path, nil)
 	if err != nil {
 		return nil, err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("no weir answers at %s: is it running, as this user, with this run_dir? (%w)", socket, err)
+		return nil, fmt.Errorf("no weir answers at %s (%w)", where, err)
 	}
 	defer resp.Body.Close()
 	if raw, err = io.ReadAll(resp.Body); err != nil {
 		return nil, fmt.Errorf("read weir's answer: %w", err)
 	}
-	if resp.StatusCode != http.StatusOK {
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusUnauthorized:
+		return nil, f.answered(connect.NewError(connect.CodeUnauthenticated, errors.New(resp.Status)))
+	case http.StatusNotFound:
+		return nil, f.answered(connect.NewError(connect.CodeUnimplemented, errors.New(resp.Status)))
+	default:
 		var refusal admin.Error
 		if json.Unmarshal(raw, &refusal) != nil || refusal.Error == "" {
 			refusal.Error = resp.Status
@@ -126,14 +138,29 @@ func (f askFlags) ask(e *env, method, path string, v any) (raw []byte, err error
 	return raw, nil
 }
 
+// weir is the running weir, by its socket on this machine or over the network.
+func (f askFlags) weir(e *env) (client *http.Client, base, where string, err error) {
+	if f.Admin != "" {
+		client, err = f.client()
+		return client, strings.TrimRight(f.Admin, "/"), f.Admin, err
+	}
+	socket, err := f.socket(e)
+	if err != nil {
+		return nil, "", "", err
+	}
+	client = overSocket(socket)
+	client.Timeout = 10 * time.Second
+	return client, "http://weir", socket + ": is it running, as this user, with this run_dir?", nil
+}
+
 // socket is where the running weir answers operators.
-func (f askFlags) socket(e *env) (string, error) {
+func (f hereFlags) socket(e *env) (string, error) {
 	s, err := f.sockets(e)
 	return s.Ops, err
 }
 
 // sockets are those of the running weir.
-func (f askFlags) sockets(e *env) (envoy.Sockets, error) {
+func (f hereFlags) sockets(e *env) (envoy.Sockets, error) {
 	dir := f.RunDir
 	if dir == "" {
 		cfg := &config.Config{}

@@ -47,7 +47,7 @@ type cli struct {
 	Limits   limitsCmd   `cmd:"" help:"Show where limits stand, or reset them."`
 	Pool     poolCmd     `cmd:"" help:"Show how upstreams and their keys do, or reset, disable and enable keys."`
 	Usage    usageCmd    `cmd:"" help:"Sum the usage ledger: by key, model, day and more."`
-	Keys     keysCmd     `cmd:"" help:"Make client keys."`
+	Keys     keysCmd     `cmd:"" help:"Make, list, change, rotate and revoke client keys."`
 	Simulate simulateCmd `cmd:"" help:"Run a scripted OpenAI-compatible upstream, for demos and tests."`
 	Version  versionCmd  `cmd:"" help:"Print the versions of weir and of the Envoy it is made for."`
 }

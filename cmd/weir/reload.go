@@ -54,17 +54,17 @@ func (r *reloader) watch(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	return watch.Files(ctx, []string{r.server.cfg.File}, r.log, func() { r.reload(ctx, false) })
+	return watch.Files(ctx, []string{r.server.cfg.File}, r.log, func() { _ = r.reload(ctx, false) })
 }
 
 // reload takes the configuration if it is another one; all has it read again what it
 // names too, such as credentials. Where it has a mistake the last good one stays in
 // force. What happens is logged, and told by health.
-func (r *reloader) reload(ctx context.Context, all bool) {
+func (r *reloader) reload(ctx context.Context, all bool) error {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
 	next, err := r.load()
-	if err == nil && (all || !reflect.DeepEqual(next, r.server.config.Load())) {
+	if err == nil && (all || !next.Same(r.server.config.Load())) {
 		err = r.take(ctx, next)
 	}
 	r.mu.Lock()
@@ -73,6 +73,7 @@ func (r *reloader) reload(ctx context.Context, all bool) {
 	if err != nil {
 		r.log.Error().Err(err).Str("file", r.server.cfg.File).Msg("the configuration was not taken: the last good one stays in force")
 	}
+	return err
 }
 
 // take puts a configuration in force: first in Envoy, so that no request is led to an
@@ -187,6 +188,7 @@ func fixedChanges(started, next *config.Config) (names []string) {
 		{"keys", started.Keys, next.Keys},
 		{"tls", started.TLS, next.TLS},
 		{"ledger", started.Ledger, next.Ledger},
+		{"admin", started.Admin, next.Admin},
 		{"envoy", started.Envoy, next.Envoy},
 		{"store", started.Redis, next.Redis},
 	} {

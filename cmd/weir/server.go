@@ -62,8 +62,10 @@ type server struct {
 	apiHTTP *http.Server
 	ops     *http.Server
 	metrics *http.Server // nil: not served
+	admin   *http.Server // nil: not served
+	token   *admin.Token // of admin
 
-	listeners struct{ grpc, api, ops, metrics net.Listener }
+	listeners struct{ grpc, api, ops, metrics, admin net.Listener }
 	cancel    context.CancelFunc // ends run's own goroutines
 }
 
@@ -102,7 +104,9 @@ func newServer(cfg *config.Config, load func() (*config.Config, error), keys *ke
 	own.Handle("/", s.api)
 	own.Handle("/answers/", answers.Handler(s.gateway, noted)) // no route of Envoy's leads there
 	s.apiHTTP = newHTTP(own)
-	s.ops = newHTTP(admin.New(s.gateway, s.upstreams, log))
+	if err := s.openAdmin(metrics.Handler()); err != nil {
+		return nil, err
+	}
 	if cfg.MetricsListen != "" {
 		mux := http.NewServeMux()
 		mux.Handle("GET /metrics", metrics.Handler())
@@ -110,6 +114,33 @@ func newServer(cfg *config.Config, load func() (*config.Config, error), keys *ke
 	}
 	registerGauges(metrics, s)
 	return s, nil
+}
+
+// openAdmin makes the servers that operators ask.
+func (s *server) openAdmin(metrics http.Handler) (err error) {
+	opts := admin.Options{
+		Gateway: s.gateway, Upstreams: s.upstreams, Keys: s.keys, Config: s.config.Load, Metrics: metrics, Log: s.log,
+	}
+	if s.reloader.load != nil {
+		opts.Reload = func(ctx context.Context) ([]string, error) {
+			err := s.reloader.reload(ctx, true)
+			return fixedChanges(s.cfg, s.config.Load()), err
+		}
+	}
+	operators := admin.New(opts)
+	s.ops = newHTTP(operators)
+	if s.cfg.Admin.Listen == "" {
+		return nil
+	}
+	if s.token, err = admin.OpenToken(s.cfg.Admin.TokenFile); err != nil {
+		return err
+	}
+	s.admin = newHTTP(operators.Guarded(s.token))
+	// gRPC speaks HTTP/2, here without TLS: the network is the operator's.
+	s.admin.Protocols = &http.Protocols{}
+	s.admin.Protocols.SetHTTP1(true)
+	s.admin.Protocols.SetUnencryptedHTTP2(true)
+	return nil
 }
 
 // denied is how authz asks the gateway.
@@ -169,6 +200,11 @@ func (s *server) listen() (err error) {
 	if s.listeners.ops, err = listenUnix(s.sockets.Ops, forOwner); err != nil {
 		return err
 	}
+	if s.admin != nil {
+		if s.listeners.admin, err = net.Listen("tcp", s.cfg.Admin.Listen); err != nil {
+			return portError("admin.listen", s.cfg.Admin.Listen, err)
+		}
+	}
 	if s.metrics == nil {
 		return nil
 	}
@@ -180,7 +216,7 @@ func (s *server) listen() (err error) {
 
 // closeListeners closes those that were opened.
 func (s *server) closeListeners() {
-	for _, l := range []net.Listener{s.listeners.grpc, s.listeners.api, s.listeners.ops, s.listeners.metrics} {
+	for _, l := range []net.Listener{s.listeners.grpc, s.listeners.api, s.listeners.ops, s.listeners.metrics, s.listeners.admin} {
 		if l != nil {
 			_ = l.Close()
 		}
@@ -228,6 +264,9 @@ func (s *server) run(ctx context.Context) error {
 	if s.metrics != nil {
 		group.Go(func() error { return served(s.metrics.Serve(s.listeners.metrics)) })
 	}
+	if s.admin != nil {
+		group.Go(func() error { return served(s.admin.Serve(s.listeners.admin)) })
+	}
 	group.Go(func() error { return s.keys.Watch(ctx) })
 	group.Go(func() error { return s.gateway.RenewLeases(ctx) })
 	group.Go(func() error { return s.store.run(ctx) })
@@ -258,8 +297,11 @@ func shutDown(h *http.Server) error {
 }
 
 // reloadOnHangup reads everything again on SIGHUP, and opens the ledger again. Keys come
-// first: the configuration may wait for Envoy.
+// first: the configuration may wait for Envoy. A second one soon after means it where
+// too many keys were gone.
 func (s *server) reloadOnHangup(ctx context.Context) error {
+	const soon = time.Minute
+	var refused time.Time // when a hangup found too many keys gone
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -269,10 +311,20 @@ func (s *server) reloadOnHangup(ctx context.Context) error {
 			return nil
 		case <-hangup:
 			s.ledger.Reopen()
-			s.keys.ReloadLogged()
+			force := !refused.IsZero() && time.Since(refused) < soon
+			s.keys.ReloadLogged(force)
+			refused = time.Time{}
+			if vanished := (*keyring.VanishedError)(nil); errors.As(s.keys.Status().Err, &vanished) {
+				refused = time.Now()
+			}
 			_ = s.upstreams.Reload() // which logs
+			if s.token != nil {
+				if err := s.token.Reload(); err != nil {
+					s.log.Error().Err(err).Msg("the admin token was not read again: the last one stays in force")
+				}
+			}
 			if s.reloader.load != nil {
-				s.reloader.reload(ctx, true)
+				_ = s.reloader.reload(ctx, true) // which logs
 			}
 		}
 	}
@@ -288,7 +340,7 @@ func (s *server) stop() error {
 	s.gateway.Hurry()
 	s.grpc.Stop()
 	var errs []error
-	for _, h := range []*http.Server{s.apiHTTP, s.ops, s.metrics} {
+	for _, h := range []*http.Server{s.apiHTTP, s.ops, s.metrics, s.admin} {
 		if h != nil {
 			errs = append(errs, shutDown(h))
 		}

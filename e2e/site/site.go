@@ -41,6 +41,7 @@ func Build(ctx context.Context, dir string, flags ...string) (string, error) {
 type Site struct {
 	URL     string // of Envoy's public listener, without path
 	Metrics string // URL of weir's metrics; "" when not served
+	Admin   string // URL of the admin API; "" when not served
 	Dir     string // with weir.yaml, keys.yaml and usage.jsonl
 
 	cmd    *exec.Cmd
@@ -73,6 +74,7 @@ func Start(ctx context.Context, binary, dir string, args []string, env ...string
 
 var (
 	urlLine     = regexp.MustCompile(`(?m)^\s+URL\s+(https?://\S+)/v1$`)
+	adminLine   = regexp.MustCompile(`(?m)^\s+Admin\s+(http://\S+)   `)
 	metricsLine = regexp.MustCompile(`(?m)^\s+Metrics\s+(http://\S+)$`)
 )
 
@@ -83,6 +85,7 @@ func (s *Site) awaitReady(ctx context.Context) error {
 		out := s.stdout.String()
 		if strings.Contains(out, "Ctrl-C stops it.") {
 			s.URL = submatch(urlLine, out)
+			s.Admin = submatch(adminLine, out)
 			s.Metrics = submatch(metricsLine, out)
 			return nil
 		}

@@ -1,5 +1,5 @@
-// Protogen compiles the .proto files of a folder and runs protoc-gen-go on
-// them. It needs neither protoc nor a schema registry: imports that are not in
+// Protogen compiles the .proto files of a folder and runs protoc-gen-go and
+// protoc-gen-connect-go on them. It needs neither protoc nor a schema registry: imports that are not in
 // the folder, such as buf/validate/validate.proto, are taken from the
 // descriptors linked into this program.
 //
@@ -62,7 +62,12 @@ func run(ctx context.Context, root string) error {
 	for _, f := range files {
 		addWithImports(req, f, seen)
 	}
-	return generate(ctx, root, req)
+	for _, plugin := range []string{"protoc-gen-go", "protoc-gen-connect-go"} {
+		if err := generate(ctx, plugin, root, req); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func protoFiles(root string) ([]string, error) {
@@ -98,26 +103,30 @@ func descriptorOf(f protoreflect.FileDescriptor) *descriptorpb.FileDescriptorPro
 	return protodesc.ToFileDescriptorProto(f)
 }
 
-func generate(ctx context.Context, root string, req *pluginpb.CodeGeneratorRequest) error {
+func generate(ctx context.Context, plugin, root string, req *pluginpb.CodeGeneratorRequest) error {
 	in, err := proto.Marshal(req)
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "go", "tool", "protoc-gen-go")
+	cmd := exec.CommandContext(ctx, "go", "tool", plugin)
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(in), os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return fmt.Errorf("protoc-gen-go: %w", err)
+		return fmt.Errorf("%s: %w", plugin, err)
 	}
 	var resp pluginpb.CodeGeneratorResponse
 	if err := proto.Unmarshal(out, &resp); err != nil {
 		return err
 	}
 	if resp.Error != nil {
-		return fmt.Errorf("protoc-gen-go: %s", resp.GetError())
+		return fmt.Errorf("%s: %s", plugin, resp.GetError())
 	}
 	for _, f := range resp.GetFile() {
-		if err := os.WriteFile(filepath.Join(root, f.GetName()), []byte(f.GetContent()), 0o644); err != nil {
+		file := filepath.Join(root, f.GetName())
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(file, []byte(f.GetContent()), 0o644); err != nil {
 			return err
 		}
 	}

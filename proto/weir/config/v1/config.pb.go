@@ -237,6 +237,9 @@ type Config struct {
 	Store *Store `protobuf:"bytes,12,opt,name=store,proto3" json:"store,omitempty"`
 	// What requests may ask for.
 	Requests *Requests `protobuf:"bytes,13,opt,name=requests,proto3" json:"requests,omitempty"`
+	// Operators over the network. Absent: on this machine only, through the socket
+	// ops.sock in run_dir.
+	Admin *Admin `protobuf:"bytes,14,opt,name=admin,proto3" json:"admin,omitempty"`
 	// TLS of the public listener. Absent: plain HTTP.
 	Tls           *TLS `protobuf:"bytes,16,opt,name=tls,proto3" json:"tls,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -364,6 +367,13 @@ func (x *Config) GetRequests() *Requests {
 	return nil
 }
 
+func (x *Config) GetAdmin() *Admin {
+	if x != nil {
+		return x.Admin
+	}
+	return nil
+}
+
 func (x *Config) GetTls() *TLS {
 	if x != nil {
 		return x.Tls
@@ -427,6 +437,62 @@ func (x *TLS) GetKeyFile() string {
 	return ""
 }
 
+// Admin is where operators ask a running weir.
+type Admin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// host:port of the admin API. Port 0 takes a free port.
+	Listen string `protobuf:"bytes,1,opt,name=listen,proto3" json:"listen,omitempty"`
+	// File of the token that callers show as "Authorization: Bearer …": at least 16
+	// bytes that are hard to guess. Read again on SIGHUP and reload.
+	TokenFile     string `protobuf:"bytes,2,opt,name=token_file,json=tokenFile,proto3" json:"token_file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Admin) Reset() {
+	*x = Admin{}
+	mi := &file_weir_config_v1_config_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Admin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Admin) ProtoMessage() {}
+
+func (x *Admin) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_config_v1_config_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Admin.ProtoReflect.Descriptor instead.
+func (*Admin) Descriptor() ([]byte, []int) {
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Admin) GetListen() string {
+	if x != nil {
+		return x.Listen
+	}
+	return ""
+}
+
+func (x *Admin) GetTokenFile() string {
+	if x != nil {
+		return x.TokenFile
+	}
+	return ""
+}
+
 // Requests bounds what clients may ask for.
 type Requests struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -444,7 +510,7 @@ type Requests struct {
 
 func (x *Requests) Reset() {
 	*x = Requests{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[2]
+	mi := &file_weir_config_v1_config_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -456,7 +522,7 @@ func (x *Requests) String() string {
 func (*Requests) ProtoMessage() {}
 
 func (x *Requests) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[2]
+	mi := &file_weir_config_v1_config_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -469,7 +535,7 @@ func (x *Requests) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Requests.ProtoReflect.Descriptor instead.
 func (*Requests) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Requests) GetMaxChoices() int64 {
@@ -504,7 +570,7 @@ type Store struct {
 
 func (x *Store) Reset() {
 	*x = Store{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[3]
+	mi := &file_weir_config_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -516,7 +582,7 @@ func (x *Store) String() string {
 func (*Store) ProtoMessage() {}
 
 func (x *Store) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[3]
+	mi := &file_weir_config_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -529,7 +595,7 @@ func (x *Store) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Store.ProtoReflect.Descriptor instead.
 func (*Store) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Store) GetRedis() *Redis {
@@ -559,7 +625,7 @@ type Redis struct {
 
 func (x *Redis) Reset() {
 	*x = Redis{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[4]
+	mi := &file_weir_config_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -571,7 +637,7 @@ func (x *Redis) String() string {
 func (*Redis) ProtoMessage() {}
 
 func (x *Redis) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[4]
+	mi := &file_weir_config_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -584,7 +650,7 @@ func (x *Redis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redis.ProtoReflect.Descriptor instead.
 func (*Redis) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Redis) GetUrl() string {
@@ -626,7 +692,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[5]
+	mi := &file_weir_config_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -638,7 +704,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[5]
+	mi := &file_weir_config_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -651,7 +717,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Metrics) GetListen() string {
@@ -675,7 +741,7 @@ type Keys struct {
 
 func (x *Keys) Reset() {
 	*x = Keys{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[6]
+	mi := &file_weir_config_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +753,7 @@ func (x *Keys) String() string {
 func (*Keys) ProtoMessage() {}
 
 func (x *Keys) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[6]
+	mi := &file_weir_config_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +766,7 @@ func (x *Keys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Keys.ProtoReflect.Descriptor instead.
 func (*Keys) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Keys) GetFiles() []string {
@@ -757,7 +823,7 @@ type Upstream struct {
 
 func (x *Upstream) Reset() {
 	*x = Upstream{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[7]
+	mi := &file_weir_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -769,7 +835,7 @@ func (x *Upstream) String() string {
 func (*Upstream) ProtoMessage() {}
 
 func (x *Upstream) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[7]
+	mi := &file_weir_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -782,7 +848,7 @@ func (x *Upstream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upstream.ProtoReflect.Descriptor instead.
 func (*Upstream) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Upstream) GetName() string {
@@ -879,7 +945,7 @@ type UpstreamKeys struct {
 
 func (x *UpstreamKeys) Reset() {
 	*x = UpstreamKeys{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[8]
+	mi := &file_weir_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +957,7 @@ func (x *UpstreamKeys) String() string {
 func (*UpstreamKeys) ProtoMessage() {}
 
 func (x *UpstreamKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[8]
+	mi := &file_weir_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +970,7 @@ func (x *UpstreamKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpstreamKeys.ProtoReflect.Descriptor instead.
 func (*UpstreamKeys) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UpstreamKeys) GetFile() string {
@@ -950,7 +1016,7 @@ type UpstreamKey struct {
 
 func (x *UpstreamKey) Reset() {
 	*x = UpstreamKey{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[9]
+	mi := &file_weir_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -962,7 +1028,7 @@ func (x *UpstreamKey) String() string {
 func (*UpstreamKey) ProtoMessage() {}
 
 func (x *UpstreamKey) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[9]
+	mi := &file_weir_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -975,7 +1041,7 @@ func (x *UpstreamKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpstreamKey.ProtoReflect.Descriptor instead.
 func (*UpstreamKey) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *UpstreamKey) GetKey() string {
@@ -1012,7 +1078,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[10]
+	mi := &file_weir_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1024,7 +1090,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[10]
+	mi := &file_weir_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1037,7 +1103,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Retry) GetKeys() uint32 {
@@ -1073,7 +1139,7 @@ type Timeouts struct {
 
 func (x *Timeouts) Reset() {
 	*x = Timeouts{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[11]
+	mi := &file_weir_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1085,7 +1151,7 @@ func (x *Timeouts) String() string {
 func (*Timeouts) ProtoMessage() {}
 
 func (x *Timeouts) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[11]
+	mi := &file_weir_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1098,7 +1164,7 @@ func (x *Timeouts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeouts.ProtoReflect.Descriptor instead.
 func (*Timeouts) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Timeouts) GetConnect() string {
@@ -1161,7 +1227,7 @@ type Model struct {
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[12]
+	mi := &file_weir_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +1239,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[12]
+	mi := &file_weir_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +1252,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Model) GetName() string {
@@ -1262,7 +1328,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[13]
+	mi := &file_weir_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1274,7 +1340,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[13]
+	mi := &file_weir_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1287,7 +1353,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Plan) GetLimits() []*Limit {
@@ -1308,7 +1374,7 @@ type When struct {
 
 func (x *When) Reset() {
 	*x = When{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[14]
+	mi := &file_weir_config_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1320,7 +1386,7 @@ func (x *When) String() string {
 func (*When) ProtoMessage() {}
 
 func (x *When) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[14]
+	mi := &file_weir_config_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1333,7 +1399,7 @@ func (x *When) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use When.ProtoReflect.Descriptor instead.
 func (*When) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *When) GetPlan() string {
@@ -1383,7 +1449,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[15]
+	mi := &file_weir_config_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +1461,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[15]
+	mi := &file_weir_config_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1474,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Limit) GetName() string {
@@ -1525,7 +1591,7 @@ type Ledger struct {
 
 func (x *Ledger) Reset() {
 	*x = Ledger{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[16]
+	mi := &file_weir_config_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1537,7 +1603,7 @@ func (x *Ledger) String() string {
 func (*Ledger) ProtoMessage() {}
 
 func (x *Ledger) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[16]
+	mi := &file_weir_config_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1550,7 +1616,7 @@ func (x *Ledger) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ledger.ProtoReflect.Descriptor instead.
 func (*Ledger) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Ledger) GetFile() string {
@@ -1599,7 +1665,7 @@ type Envoy struct {
 
 func (x *Envoy) Reset() {
 	*x = Envoy{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[17]
+	mi := &file_weir_config_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1611,7 +1677,7 @@ func (x *Envoy) String() string {
 func (*Envoy) ProtoMessage() {}
 
 func (x *Envoy) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[17]
+	mi := &file_weir_config_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1624,7 +1690,7 @@ func (x *Envoy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Envoy.ProtoReflect.Descriptor instead.
 func (*Envoy) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Envoy) GetConcurrency() uint32 {
@@ -1679,7 +1745,7 @@ type KeyFile struct {
 
 func (x *KeyFile) Reset() {
 	*x = KeyFile{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[18]
+	mi := &file_weir_config_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1691,7 +1757,7 @@ func (x *KeyFile) String() string {
 func (*KeyFile) ProtoMessage() {}
 
 func (x *KeyFile) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[18]
+	mi := &file_weir_config_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1704,7 +1770,7 @@ func (x *KeyFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyFile.ProtoReflect.Descriptor instead.
 func (*KeyFile) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *KeyFile) GetKeys() []*Key {
@@ -1738,14 +1804,24 @@ type Key struct {
 	// false switches it off. Default: true.
 	Enabled *bool `protobuf:"varint,11,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`
 	// Limits of this key; they override the plan's and everyone's by name.
-	Limits        []*Limit `protobuf:"bytes,12,rep,name=limits,proto3" json:"limits,omitempty"`
+	Limits []*Limit `protobuf:"bytes,12,rep,name=limits,proto3" json:"limits,omitempty"`
+	// Secrets that this one has replaced and that still work for a while.
+	Previous []*Previous `protobuf:"bytes,13,rep,name=previous,proto3" json:"previous,omitempty"`
+	// What people call it.
+	Label string `protobuf:"bytes,14,opt,name=label,proto3" json:"label,omitempty"`
+	// Whatever else is to be known of it.
+	Metadata map[string]string `protobuf:"bytes,15,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// When it was made.
+	Created string `protobuf:"bytes,16,opt,name=created,proto3" json:"created,omitempty"`
+	// When it was revoked; from then on it never works again. Empty: it was not.
+	Revoked       string `protobuf:"bytes,17,opt,name=revoked,proto3" json:"revoked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[19]
+	mi := &file_weir_config_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +1833,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[19]
+	mi := &file_weir_config_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +1846,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Key) GetId() string {
@@ -1857,11 +1933,110 @@ func (x *Key) GetLimits() []*Limit {
 	return nil
 }
 
+func (x *Key) GetPrevious() []*Previous {
+	if x != nil {
+		return x.Previous
+	}
+	return nil
+}
+
+func (x *Key) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *Key) GetMetadata() map[string]string {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+func (x *Key) GetCreated() string {
+	if x != nil {
+		return x.Created
+	}
+	return ""
+}
+
+func (x *Key) GetRevoked() string {
+	if x != nil {
+		return x.Revoked
+	}
+	return ""
+}
+
+// Previous is a secret that was replaced by a rotation.
+type Previous struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As of a key.
+	Hash string `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`
+	// As of a key.
+	Secret string `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	// When it stops working.
+	Until         string `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Previous) Reset() {
+	*x = Previous{}
+	mi := &file_weir_config_v1_config_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Previous) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Previous) ProtoMessage() {}
+
+func (x *Previous) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_config_v1_config_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Previous.ProtoReflect.Descriptor instead.
+func (*Previous) Descriptor() ([]byte, []int) {
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Previous) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *Previous) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+func (x *Previous) GetUntil() string {
+	if x != nil {
+		return x.Until
+	}
+	return ""
+}
+
 var File_weir_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1bweir/config/v1/config.proto\x12\x0eweir.config.v1\x1a\x1bbuf/validate/validate.proto\"\xba\x06\n" +
+	"\x1bweir/config/v1/config.proto\x12\x0eweir.config.v1\x1a\x1bbuf/validate/validate.proto\"\xe7\x06\n" +
 	"\x06Config\x12l\n" +
 	"\x06listen\x18\x01 \x01(\tBT\xbaHQ\xba\x01K\n" +
 	"\x06listen\x12'must be host:port, such as 0.0.0.0:8080\x1a\x18this.isHostAndPort(true)\xd8\x01\x01R\x06listen\x12 \n" +
@@ -1877,7 +2052,8 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	" \x01(\v2\x16.weir.config.v1.LedgerR\x06ledger\x12+\n" +
 	"\x05envoy\x18\v \x01(\v2\x15.weir.config.v1.EnvoyR\x05envoy\x12+\n" +
 	"\x05store\x18\f \x01(\v2\x15.weir.config.v1.StoreR\x05store\x124\n" +
-	"\brequests\x18\r \x01(\v2\x18.weir.config.v1.RequestsR\brequests\x12%\n" +
+	"\brequests\x18\r \x01(\v2\x18.weir.config.v1.RequestsR\brequests\x12+\n" +
+	"\x05admin\x18\x0e \x01(\v2\x15.weir.config.v1.AdminR\x05admin\x12%\n" +
 	"\x03tls\x18\x10 \x01(\v2\x13.weir.config.v1.TLSR\x03tls\x1aN\n" +
 	"\n" +
 	"PlansEntry\x12\x10\n" +
@@ -1885,7 +2061,12 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x14.weir.config.v1.PlanR\x05value:\x028\x01\"M\n" +
 	"\x03TLS\x12#\n" +
 	"\tcert_file\x18\x01 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\bcertFile\x12!\n" +
-	"\bkey_file\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\akeyFile\"\xad\x04\n" +
+	"\bkey_file\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\akeyFile\"\x9e\x01\n" +
+	"\x05Admin\x12n\n" +
+	"\x06listen\x18\x01 \x01(\tBV\xbaHS\xba\x01M\n" +
+	"\x06listen\x12)must be host:port, such as 127.0.0.1:9090\x1a\x18this.isHostAndPort(true)\xc8\x01\x01R\x06listen\x12%\n" +
+	"\n" +
+	"token_file\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\ttokenFile\"\xad\x04\n" +
 	"\bRequests\x12,\n" +
 	"\vmax_choices\x18\x01 \x01(\x03B\v\xbaH\b\"\x06\x18\x80\x80\x01(\x00R\n" +
 	"maxChoices\x12.\n" +
@@ -1893,10 +2074,10 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x05allow\x18\x03 \x03(\tB\xab\x03\xbaH\xa7\x03\x92\x01\xa3\x03\x18\x01\"\x9e\x03\xba\x01\x9a\x03\n" +
 	"\textension\x12\xbc\x01must be one of use_beam_search, prompt_logprobs, prompt_embeds, priority, request_id, cache_salt, kv_transfer_params, vllm_xargs, chat_template, mm_processor_kwargs, truncate_prompt_tokens\x1a\xcd\x01this in ['use_beam_search', 'prompt_logprobs', 'prompt_embeds', 'priority', 'request_id', 'cache_salt', 'kv_transfer_params', 'vllm_xargs', 'chat_template', 'mm_processor_kwargs', 'truncate_prompt_tokens']R\x05allow\"<\n" +
 	"\x05Store\x123\n" +
-	"\x05redis\x18\x01 \x01(\v2\x15.weir.config.v1.RedisB\x06\xbaH\x03\xc8\x01\x01R\x05redis\"\x97\x04\n" +
-	"\x05Redis\x12\x91\x02\n" +
-	"\x03url\x18\x01 \x01(\tB\xfe\x01\xbaH\xfa\x01\xba\x01\xf3\x01\n" +
-	"\x05redis\x12\x9e\x01must be a URL such as redis://127.0.0.1:6379/0, rediss://…, unix:///run/redis.sock, sentinel://host:26379,host:26379/MASTER or cluster://host:6379,host:6379\x1aIthis == '' || this.matches('^(redis|rediss|unix|sentinel|cluster)://.+$')\xc8\x01\x01R\x03url\x12#\n" +
+	"\x05redis\x18\x01 \x01(\v2\x15.weir.config.v1.RedisB\x06\xbaH\x03\xc8\x01\x01R\x05redis\"\x9a\x04\n" +
+	"\x05Redis\x12\x94\x02\n" +
+	"\x03url\x18\x01 \x01(\tB\x81\x02\xbaH\xfa\x01\xba\x01\xf3\x01\n" +
+	"\x05redis\x12\x9e\x01must be a URL such as redis://127.0.0.1:6379/0, rediss://…, unix:///run/redis.sock, sentinel://host:26379,host:26379/MASTER or cluster://host:6379,host:6379\x1aIthis == '' || this.matches('^(redis|rediss|unix|sentinel|cluster)://.+$')\xc8\x01\x01\x80\x01\x01R\x03url\x12#\n" +
 	"\rpassword_file\x18\x02 \x01(\tR\fpasswordFile\x12\x17\n" +
 	"\aca_file\x18\x03 \x01(\tR\x06caFile\x12\xbb\x01\n" +
 	"\atimeout\x18\x04 \x01(\tB\xa0\x01\xbaH\x9c\x01\xba\x01\x95\x01\n" +
@@ -1907,13 +2088,13 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x04Keys\x12\"\n" +
 	"\x05files\x18\x01 \x03(\tB\f\xbaH\t\x92\x01\x06\"\x04r\x02\x10\x01R\x05files\x12\x1f\n" +
 	"\vpepper_file\x18\x02 \x01(\tR\n" +
-	"pepperFile\"\x93\b\n" +
+	"pepperFile\"\x98\b\n" +
 	"\bUpstream\x12\xa4\x01\n" +
 	"\x04name\x18\x01 \x01(\tB\x8f\x01\xbaH\x8b\x01\xba\x01\x87\x01\n" +
 	"\x04name\x12Smust be 1 to 63 lower-case letters, digits, - or _, starting with a letter or digit\x1a*this.matches('^[a-z0-9][a-z0-9_-]{0,62}$')R\x04name\x12\xb2\x01\n" +
 	"\x03url\x18\x02 \x01(\tB\x9f\x01\xbaH\x9b\x01\xba\x01\x94\x01\n" +
-	"\x03url\x12Pmust be an http:// or https:// URL with a host, such as http://127.0.0.1:8002/v1\x1a;this == '' || this.matches('^https?://[^/?#@]+(/[^?#]*)?$')\xc8\x01\x01R\x03url\x12\x10\n" +
-	"\x03key\x18\x03 \x01(\tR\x03key\x12\x19\n" +
+	"\x03url\x12Pmust be an http:// or https:// URL with a host, such as http://127.0.0.1:8002/v1\x1a;this == '' || this.matches('^https?://[^/?#@]+(/[^?#]*)?$')\xc8\x01\x01R\x03url\x12\x15\n" +
+	"\x03key\x18\x03 \x01(\tB\x03\x80\x01\x01R\x03key\x12\x19\n" +
 	"\bkey_file\x18\x04 \x01(\tR\akeyFile\x124\n" +
 	"\btimeouts\x18\x05 \x01(\v2\x18.weir.config.v1.TimeoutsR\btimeouts\x12\x17\n" +
 	"\aca_file\x18\x06 \x01(\tR\x06caFile\x120\n" +
@@ -1934,9 +2115,10 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x04list\x18\x02 \x03(\v2\x1b.weir.config.v1.UpstreamKeyR\x04list\x12>\n" +
 	"\bstrategy\x18\x03 \x01(\x0e2\x18.weir.config.v1.StrategyB\b\xbaH\x05\x82\x01\x02\x10\x01R\bstrategy\x12+\n" +
 	"\x05retry\x18\x04 \x01(\v2\x15.weir.config.v1.RetryR\x05retry:c\xbaH`\x1a^\n" +
-	"\vpool.source\x12\"needs exactly one of file and list\x1a+(this.file != '') != (this.list.size() > 0)\"\xd2\x01\n" +
-	"\vUpstreamKey\x12\x19\n" +
-	"\x03key\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x03key\x12\x85\x01\n" +
+	"\vpool.source\x12\"needs exactly one of file and list\x1a+(this.file != '') != (this.list.size() > 0)\"\xd5\x01\n" +
+	"\vUpstreamKey\x12\x1c\n" +
+	"\x03key\x18\x01 \x01(\tB\n" +
+	"\xbaH\x04r\x02\x10\x01\x80\x01\x01R\x03key\x12\x85\x01\n" +
 	"\x05label\x18\x02 \x01(\tBo\xbaHl\xba\x01f\n" +
 	"\x05label\x12*must be 1 to 63 letters, digits, -, _ or .\x1a1this.matches('^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$')\xd8\x01\x01R\x05label\x12 \n" +
 	"\x06weight\x18\x03 \x01(\rB\b\xbaH\x05*\x03\x18\xe8\aR\x06weight\"C\n" +
@@ -2029,13 +2211,13 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\n" +
 	"access_log\x18\x06 \x01(\tR\taccessLog\"2\n" +
 	"\aKeyFile\x12'\n" +
-	"\x04keys\x18\x01 \x03(\v2\x13.weir.config.v1.KeyR\x04keys\"\xb8\b\n" +
+	"\x04keys\x18\x01 \x03(\v2\x13.weir.config.v1.KeyR\x04keys\"\xaa\r\n" +
 	"\x03Key\x12|\n" +
 	"\x02id\x18\x01 \x01(\tBl\xbaHi\xba\x01c\n" +
 	"\x02id\x12*must be 1 to 63 letters, digits, -, _ or .\x1a1this.matches('^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$')\xd8\x01\x01R\x02id\x12\x8d\x01\n" +
 	"\x04hash\x18\x02 \x01(\tBy\xbaHv\xba\x01p\n" +
-	"\x04hash\x129must be sha256: or hmac-sha256: and 64 hexadecimal digits\x1a-this.matches('^(hmac-)?sha256:[0-9a-f]{64}$')\xd8\x01\x01R\x04hash\x12\x16\n" +
-	"\x06secret\x18\x03 \x01(\tR\x06secret\x12\x1c\n" +
+	"\x04hash\x129must be sha256: or hmac-sha256: and 64 hexadecimal digits\x1a-this.matches('^(hmac-)?sha256:[0-9a-f]{64}$')\xd8\x01\x01R\x04hash\x12\x1b\n" +
+	"\x06secret\x18\x03 \x01(\tB\x03\x80\x01\x01R\x06secret\x12\x1c\n" +
 	"\x04user\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04user\x12\x1c\n" +
 	"\x04team\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04team\x12\x1b\n" +
 	"\x04plan\x18\x06 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04plan\x12'\n" +
@@ -2048,11 +2230,28 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	" \x01(\tB\xa3\x01\xbaH\x9f\x01\xba\x01\x98\x01\n" +
 	"\aexpires\x12+must be a time such as 2027-01-31T00:00:00Z\x1a`this.matches('^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})$')\xd8\x01\x01R\aexpires\x12\x1d\n" +
 	"\aenabled\x18\v \x01(\bH\x00R\aenabled\x88\x01\x01\x12-\n" +
-	"\x06limits\x18\f \x03(\v2\x15.weir.config.v1.LimitR\x06limits:|\xbaHy\x1aw\n" +
+	"\x06limits\x18\f \x03(\v2\x15.weir.config.v1.LimitR\x06limits\x124\n" +
+	"\bprevious\x18\r \x03(\v2\x18.weir.config.v1.PreviousR\bprevious\x12\x1e\n" +
+	"\x05label\x18\x0e \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x05label\x12V\n" +
+	"\bmetadata\x18\x0f \x03(\v2!.weir.config.v1.Key.MetadataEntryB\x17\xbaH\x14\x9a\x01\x11\x10@\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\x04R\bmetadata\x12\xbe\x01\n" +
+	"\acreated\x18\x10 \x01(\tB\xa3\x01\xbaH\x9f\x01\xba\x01\x98\x01\n" +
+	"\acreated\x12+must be a time such as 2027-01-31T00:00:00Z\x1a`this.matches('^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})$')\xd8\x01\x01R\acreated\x12\xbe\x01\n" +
+	"\arevoked\x18\x11 \x01(\tB\xa3\x01\xbaH\x9f\x01\xba\x01\x98\x01\n" +
+	"\arevoked\x12+must be a time such as 2027-01-31T00:00:00Z\x1a`this.matches('^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})$')\xd8\x01\x01R\arevoked\x1a;\n" +
+	"\rMetadataEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:|\xbaHy\x1aw\n" +
 	"\n" +
 	"key.secret\x12?needs exactly one of hash and secret; weir keys new prints both\x1a((this.hash != '') != (this.secret != '')B\n" +
 	"\n" +
-	"\b_enabled*X\n" +
+	"\b_enabled\"\xd7\x03\n" +
+	"\bPrevious\x12\x8d\x01\n" +
+	"\x04hash\x18\x01 \x01(\tBy\xbaHv\xba\x01p\n" +
+	"\x04hash\x129must be sha256: or hmac-sha256: and 64 hexadecimal digits\x1a-this.matches('^(hmac-)?sha256:[0-9a-f]{64}$')\xd8\x01\x01R\x04hash\x12\x1b\n" +
+	"\x06secret\x18\x02 \x01(\tB\x03\x80\x01\x01R\x06secret\x12\xb5\x01\n" +
+	"\x05until\x18\x03 \x01(\tB\x9e\x01\xbaH\x9a\x01\xba\x01\x96\x01\n" +
+	"\x05until\x12+must be a time such as 2027-01-31T00:00:00Z\x1a`this.matches('^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})$')R\x05until:f\xbaHc\x1aa\n" +
+	"\x0fprevious.secret\x12$needs exactly one of hash and secret\x1a((this.hash != '') != (this.secret != '')*X\n" +
 	"\bStrategy\x12\x18\n" +
 	"\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vround_robin\x10\x01\x12\x13\n" +
@@ -2087,67 +2286,73 @@ func file_weir_config_v1_config_proto_rawDescGZIP() []byte {
 }
 
 var file_weir_config_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_weir_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_weir_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_weir_config_v1_config_proto_goTypes = []any{
 	(Strategy)(0),        // 0: weir.config.v1.Strategy
 	(OnStoreFailure)(0),  // 1: weir.config.v1.OnStoreFailure
 	(Scope)(0),           // 2: weir.config.v1.Scope
 	(*Config)(nil),       // 3: weir.config.v1.Config
 	(*TLS)(nil),          // 4: weir.config.v1.TLS
-	(*Requests)(nil),     // 5: weir.config.v1.Requests
-	(*Store)(nil),        // 6: weir.config.v1.Store
-	(*Redis)(nil),        // 7: weir.config.v1.Redis
-	(*Metrics)(nil),      // 8: weir.config.v1.Metrics
-	(*Keys)(nil),         // 9: weir.config.v1.Keys
-	(*Upstream)(nil),     // 10: weir.config.v1.Upstream
-	(*UpstreamKeys)(nil), // 11: weir.config.v1.UpstreamKeys
-	(*UpstreamKey)(nil),  // 12: weir.config.v1.UpstreamKey
-	(*Retry)(nil),        // 13: weir.config.v1.Retry
-	(*Timeouts)(nil),     // 14: weir.config.v1.Timeouts
-	(*Model)(nil),        // 15: weir.config.v1.Model
-	(*Plan)(nil),         // 16: weir.config.v1.Plan
-	(*When)(nil),         // 17: weir.config.v1.When
-	(*Limit)(nil),        // 18: weir.config.v1.Limit
-	(*Ledger)(nil),       // 19: weir.config.v1.Ledger
-	(*Envoy)(nil),        // 20: weir.config.v1.Envoy
-	(*KeyFile)(nil),      // 21: weir.config.v1.KeyFile
-	(*Key)(nil),          // 22: weir.config.v1.Key
-	nil,                  // 23: weir.config.v1.Config.PlansEntry
-	nil,                  // 24: weir.config.v1.Model.ServedAsEntry
-	nil,                  // 25: weir.config.v1.Model.WeightsEntry
+	(*Admin)(nil),        // 5: weir.config.v1.Admin
+	(*Requests)(nil),     // 6: weir.config.v1.Requests
+	(*Store)(nil),        // 7: weir.config.v1.Store
+	(*Redis)(nil),        // 8: weir.config.v1.Redis
+	(*Metrics)(nil),      // 9: weir.config.v1.Metrics
+	(*Keys)(nil),         // 10: weir.config.v1.Keys
+	(*Upstream)(nil),     // 11: weir.config.v1.Upstream
+	(*UpstreamKeys)(nil), // 12: weir.config.v1.UpstreamKeys
+	(*UpstreamKey)(nil),  // 13: weir.config.v1.UpstreamKey
+	(*Retry)(nil),        // 14: weir.config.v1.Retry
+	(*Timeouts)(nil),     // 15: weir.config.v1.Timeouts
+	(*Model)(nil),        // 16: weir.config.v1.Model
+	(*Plan)(nil),         // 17: weir.config.v1.Plan
+	(*When)(nil),         // 18: weir.config.v1.When
+	(*Limit)(nil),        // 19: weir.config.v1.Limit
+	(*Ledger)(nil),       // 20: weir.config.v1.Ledger
+	(*Envoy)(nil),        // 21: weir.config.v1.Envoy
+	(*KeyFile)(nil),      // 22: weir.config.v1.KeyFile
+	(*Key)(nil),          // 23: weir.config.v1.Key
+	(*Previous)(nil),     // 24: weir.config.v1.Previous
+	nil,                  // 25: weir.config.v1.Config.PlansEntry
+	nil,                  // 26: weir.config.v1.Model.ServedAsEntry
+	nil,                  // 27: weir.config.v1.Model.WeightsEntry
+	nil,                  // 28: weir.config.v1.Key.MetadataEntry
 }
 var file_weir_config_v1_config_proto_depIdxs = []int32{
-	8,  // 0: weir.config.v1.Config.metrics:type_name -> weir.config.v1.Metrics
-	9,  // 1: weir.config.v1.Config.keys:type_name -> weir.config.v1.Keys
-	10, // 2: weir.config.v1.Config.upstreams:type_name -> weir.config.v1.Upstream
-	15, // 3: weir.config.v1.Config.models:type_name -> weir.config.v1.Model
-	23, // 4: weir.config.v1.Config.plans:type_name -> weir.config.v1.Config.PlansEntry
-	18, // 5: weir.config.v1.Config.limits:type_name -> weir.config.v1.Limit
-	19, // 6: weir.config.v1.Config.ledger:type_name -> weir.config.v1.Ledger
-	20, // 7: weir.config.v1.Config.envoy:type_name -> weir.config.v1.Envoy
-	6,  // 8: weir.config.v1.Config.store:type_name -> weir.config.v1.Store
-	5,  // 9: weir.config.v1.Config.requests:type_name -> weir.config.v1.Requests
-	4,  // 10: weir.config.v1.Config.tls:type_name -> weir.config.v1.TLS
-	7,  // 11: weir.config.v1.Store.redis:type_name -> weir.config.v1.Redis
-	14, // 12: weir.config.v1.Upstream.timeouts:type_name -> weir.config.v1.Timeouts
-	11, // 13: weir.config.v1.Upstream.keys:type_name -> weir.config.v1.UpstreamKeys
-	12, // 14: weir.config.v1.UpstreamKeys.list:type_name -> weir.config.v1.UpstreamKey
-	0,  // 15: weir.config.v1.UpstreamKeys.strategy:type_name -> weir.config.v1.Strategy
-	13, // 16: weir.config.v1.UpstreamKeys.retry:type_name -> weir.config.v1.Retry
-	24, // 17: weir.config.v1.Model.served_as:type_name -> weir.config.v1.Model.ServedAsEntry
-	25, // 18: weir.config.v1.Model.weights:type_name -> weir.config.v1.Model.WeightsEntry
-	18, // 19: weir.config.v1.Plan.limits:type_name -> weir.config.v1.Limit
-	2,  // 20: weir.config.v1.Limit.per:type_name -> weir.config.v1.Scope
-	1,  // 21: weir.config.v1.Limit.on_store_failure:type_name -> weir.config.v1.OnStoreFailure
-	17, // 22: weir.config.v1.Limit.when:type_name -> weir.config.v1.When
-	22, // 23: weir.config.v1.KeyFile.keys:type_name -> weir.config.v1.Key
-	18, // 24: weir.config.v1.Key.limits:type_name -> weir.config.v1.Limit
-	16, // 25: weir.config.v1.Config.PlansEntry.value:type_name -> weir.config.v1.Plan
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	9,  // 0: weir.config.v1.Config.metrics:type_name -> weir.config.v1.Metrics
+	10, // 1: weir.config.v1.Config.keys:type_name -> weir.config.v1.Keys
+	11, // 2: weir.config.v1.Config.upstreams:type_name -> weir.config.v1.Upstream
+	16, // 3: weir.config.v1.Config.models:type_name -> weir.config.v1.Model
+	25, // 4: weir.config.v1.Config.plans:type_name -> weir.config.v1.Config.PlansEntry
+	19, // 5: weir.config.v1.Config.limits:type_name -> weir.config.v1.Limit
+	20, // 6: weir.config.v1.Config.ledger:type_name -> weir.config.v1.Ledger
+	21, // 7: weir.config.v1.Config.envoy:type_name -> weir.config.v1.Envoy
+	7,  // 8: weir.config.v1.Config.store:type_name -> weir.config.v1.Store
+	6,  // 9: weir.config.v1.Config.requests:type_name -> weir.config.v1.Requests
+	5,  // 10: weir.config.v1.Config.admin:type_name -> weir.config.v1.Admin
+	4,  // 11: weir.config.v1.Config.tls:type_name -> weir.config.v1.TLS
+	8,  // 12: weir.config.v1.Store.redis:type_name -> weir.config.v1.Redis
+	15, // 13: weir.config.v1.Upstream.timeouts:type_name -> weir.config.v1.Timeouts
+	12, // 14: weir.config.v1.Upstream.keys:type_name -> weir.config.v1.UpstreamKeys
+	13, // 15: weir.config.v1.UpstreamKeys.list:type_name -> weir.config.v1.UpstreamKey
+	0,  // 16: weir.config.v1.UpstreamKeys.strategy:type_name -> weir.config.v1.Strategy
+	14, // 17: weir.config.v1.UpstreamKeys.retry:type_name -> weir.config.v1.Retry
+	26, // 18: weir.config.v1.Model.served_as:type_name -> weir.config.v1.Model.ServedAsEntry
+	27, // 19: weir.config.v1.Model.weights:type_name -> weir.config.v1.Model.WeightsEntry
+	19, // 20: weir.config.v1.Plan.limits:type_name -> weir.config.v1.Limit
+	2,  // 21: weir.config.v1.Limit.per:type_name -> weir.config.v1.Scope
+	1,  // 22: weir.config.v1.Limit.on_store_failure:type_name -> weir.config.v1.OnStoreFailure
+	18, // 23: weir.config.v1.Limit.when:type_name -> weir.config.v1.When
+	23, // 24: weir.config.v1.KeyFile.keys:type_name -> weir.config.v1.Key
+	19, // 25: weir.config.v1.Key.limits:type_name -> weir.config.v1.Limit
+	24, // 26: weir.config.v1.Key.previous:type_name -> weir.config.v1.Previous
+	28, // 27: weir.config.v1.Key.metadata:type_name -> weir.config.v1.Key.MetadataEntry
+	17, // 28: weir.config.v1.Config.PlansEntry.value:type_name -> weir.config.v1.Plan
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_weir_config_v1_config_proto_init() }
@@ -2155,14 +2360,14 @@ func file_weir_config_v1_config_proto_init() {
 	if File_weir_config_v1_config_proto != nil {
 		return
 	}
-	file_weir_config_v1_config_proto_msgTypes[19].OneofWrappers = []any{}
+	file_weir_config_v1_config_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_config_v1_config_proto_rawDesc), len(file_weir_config_v1_config_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   23,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
