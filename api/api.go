@@ -1,9 +1,10 @@
 // Package api answers the HTTP requests that weir serves itself: the list of
-// models, a single model, and health. It is reached through Envoy, which has
+// models, a single model, the caller's own key, and health. It is reached through Envoy, which has
 // asked package authz before where a key is needed.
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -24,8 +25,9 @@ type Options struct {
 	Keys      *keyring.Keyring
 	Metrics   *telemetry.Metrics
 	Store     func() StoreHealth
-	Config    func() ConfigHealth // nil: it is not told of
-	KeyHeader string              // the request header that names the caller's key
+	Limits    func(context.Context, *keyring.Key) ([]gateway.LimitUsage, error) // where those of a key stand
+	Config    func() ConfigHealth                                               // nil: it is not told of
+	KeyHeader string                                                            // the request header that names the caller's key
 }
 
 // API is the handler.
@@ -41,6 +43,7 @@ func New(opts Options) *API {
 	a := &API{mux: http.NewServeMux(), opts: opts, started: time.Now()}
 	a.mux.HandleFunc("GET /v1/models", a.keyed("models", a.models))
 	a.mux.HandleFunc("GET /v1/models/{id...}", a.keyed("models", a.model))
+	a.mux.HandleFunc("GET /v1/key", a.keyed("key", a.key))
 	a.mux.HandleFunc("GET /health", a.counted("health", a.health))
 	return a
 }

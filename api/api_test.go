@@ -1,15 +1,20 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weir-gateway/weir/config"
+	"github.com/weir-gateway/weir/gateway"
 	"github.com/weir-gateway/weir/keyring"
 	"github.com/weir-gateway/weir/telemetry"
 	"github.com/weir-gateway/weir/upstream"
@@ -29,9 +34,15 @@ func newAPI(t *testing.T) *API {
 		t.Fatal(err)
 	}
 	keys := keyring.Fixed(map[string]*keyring.Key{
-		"a": {ID: "all"}, "b": {ID: "some", Models: []string{"qwen/*"}},
+		"a": {ID: "all", User: "ann", Previous: []time.Time{time.Now().Add(-time.Hour), time.Now().Add(time.Hour)}}, "b": {ID: "some", Models: []string{"qwen/*"}},
 	})
-	return New(Options{Models: models, Keys: keys, Metrics: telemetry.NewMetrics(), KeyHeader: "x-weir-key", Store: func() StoreHealth {
+	limits := func(_ context.Context, k *keyring.Key) ([]gateway.LimitUsage, error) {
+		if k.ID == "some" {
+			return nil, errors.New("the store is away")
+		}
+		return []gateway.LimitUsage{{Limit: "rpm", Scope: "key all", Unit: "requests", Window: "1m0s", Used: 3, Max: 10, Remaining: 7, Reset: time.Minute}}, nil
+	}
+	return New(Options{Limits: limits, Models: models, Keys: keys, Metrics: telemetry.NewMetrics(), KeyHeader: "x-weir-key", Store: func() StoreHealth {
 		return StoreHealth{Status: "ok", Kind: "memory", Replicas: 1}
 	}})
 }
@@ -93,6 +104,29 @@ func TestModel(t *testing.T) {
 func TestKeyRevokedMeanwhile(t *testing.T) {
 	if code, body := get(t, newAPI(t), "/v1/models", "gone"); code != http.StatusUnauthorized {
 		t.Errorf("status %d, %v; want 401", code, body)
+	}
+}
+
+func TestKey(t *testing.T) {
+	a := newAPI(t)
+	code, body := get(t, a, "/v1/key", "all")
+	if code != http.StatusOK || body["object"] != "key" || body["id"] != "all" || body["user"] != "ann" || body["expires_at"] != nil {
+		t.Errorf("status %d, %v", code, body)
+	}
+	if old, _ := body["old_secrets_until"].([]any); len(old) != 1 {
+		t.Errorf("old secrets: %v, want the one that still works", old)
+	}
+	list, _ := body["limits"].([]any)
+	if len(list) != 1 {
+		t.Fatalf("limits: %v", list)
+	}
+	limit, _ := list[0].(map[string]any)
+	resets, err := time.Parse(time.RFC3339, fmt.Sprint(limit["resets_at"]))
+	if left := time.Until(resets); err != nil || left <= 0 || left > time.Minute || limit["used"] != 3.0 || limit["remaining"] != 7.0 || limit["max"] != 10.0 {
+		t.Errorf("limit: %v (%v)", limit, err)
+	}
+	if code, body := get(t, a, "/v1/key", "some"); code != http.StatusServiceUnavailable {
+		t.Errorf("without a store: status %d, %v", code, body)
 	}
 }
 

@@ -124,6 +124,9 @@ func endpointName(path string) string {
 	if path == "/v1/models" || strings.HasPrefix(path, "/v1/models/") {
 		return "models"
 	}
+	if path == "/v1/key" {
+		return "key"
+	}
 	return openai.Unknown.String()
 }
 

@@ -34,6 +34,7 @@ type Config struct {
 	RunDir        string // folder of the Unix sockets; "" when the file says nothing
 	MetricsListen string // host:port of /metrics; "" is off
 	Admin         Admin
+	Origins       []string // of web pages that may call; "*" is every one
 	Keys          Keys
 	Upstreams     []Upstream
 	Models        []Model

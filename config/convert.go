@@ -21,6 +21,7 @@ func fromProto(file string, m *configv1.Config) *Config {
 		MetricsListen: m.GetMetrics().GetListen(),
 		Keys:          Keys{PepperFile: within(dir, m.GetKeys().GetPepperFile())},
 		Admin:         Admin{Listen: m.GetAdmin().GetListen(), TokenFile: within(dir, m.GetAdmin().GetTokenFile())},
+		Origins:       m.GetCors().GetOrigins(),
 		DefaultModel:  m.GetDefaultModel(),
 		message:       m,
 		Plans:         map[string][]Limit{},

@@ -65,7 +65,7 @@ func connectionManager(cfg *config.Config, dir string) *hcmv3.HttpConnectionMana
 	m := &hcmv3.HttpConnectionManager{
 		StatPrefix:                    "public",
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{reservedHeaders()},
-		HttpFilters:                   []*hcmv3.HttpFilter{authzFilter(), extProcFilter(), luaFilter(), routerFilter()},
+		HttpFilters:                   []*hcmv3.HttpFilter{corsFilter(), authzFilter(), extProcFilter(), luaFilter(), routerFilter()},
 		AccessLog:                     accessLogs(cfg.Envoy.AccessLog),
 		LocalReplyConfig:              localReplies(),
 		HttpProtocolOptions:           http1(),

@@ -42,13 +42,14 @@ func routes(cfg *config.Config, attempted func(config.Upstream) bool) *routev3.R
 	for _, ep := range openai.Endpoints() {
 		host.Routes = append(host.Routes, tooLarge(ep, cfg.Envoy.MaxRequestBytes), entry(ep.Path()), notAllowed(ep, exactPath(ep.Path()), http.MethodPost))
 	}
-	for _, path := range []*routev3.RouteMatch{exactPath("/v1/models"), prefixPath("/v1/models/")} {
+	for _, path := range []*routev3.RouteMatch{exactPath("/v1/models"), prefixPath("/v1/models/"), exactPath("/v1/key")} {
 		host.Routes = append(host.Routes, own(path, filterAuthz), notAllowed(openai.Unknown, path, http.MethodGet))
 	}
 	host.Routes = append(host.Routes,
 		own(exactPath("/health")), notAllowed(openai.Unknown, exactPath("/health"), http.MethodGet),
 		refused(prefixPath(openai.Messages.Path()+"/"), unknownURL().For(openai.Messages, "")),
 		refused(prefixPath("/"), unknownURL()))
+	allowOrigins(host, cfg.Origins)
 	return &routev3.RouteConfiguration{Name: routesName, VirtualHosts: []*routev3.VirtualHost{host}}
 }
 
@@ -206,7 +207,7 @@ func unknownURL() *openai.Error {
 	}
 	return &openai.Error{
 		Status: http.StatusNotFound, Type: openai.TypeInvalidRequest, Code: openai.CodeUnknownURL,
-		Message: "Unknown request URL. This gateway serves " + list.String() + "GET /v1/models, GET /v1/models/{id} and GET /health; check the method and the base URL, which ends in /v1 for OpenAI's SDKs and without it for Anthropic's.",
+		Message: "Unknown request URL. This gateway serves " + list.String() + "GET /v1/models, GET /v1/models/{id}, GET /v1/key and GET /health; check the method and the base URL, which ends in /v1 for OpenAI's SDKs and without it for Anthropic's.",
 	}
 }
 
@@ -250,7 +251,7 @@ func foreignHeaders() []string {
 	for _, what := range []string{"limit", "remaining", "reset"} {
 		list = append(list, "x-ratelimit-"+what, "x-ratelimit-"+what+"-requests", "x-ratelimit-"+what+"-tokens")
 	}
-	return list
+	return append(list, corsOfUpstreams()...)
 }
 
 func exactPath(path string) *routev3.RouteMatch {

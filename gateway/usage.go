@@ -37,7 +37,51 @@ func (g *Gateway) LimitUsage(ctx context.Context, keyID string) ([]LimitUsage, e
 	if err != nil {
 		return nil, err
 	}
+	states, err := g.peek(ctx, places)
+	if err != nil {
+		return nil, err
+	}
 	var all []LimitUsage
+	for i, p := range places {
+		if keyID != "" || states[i].Used > 0 || p.charge.Scope == "" {
+			all = append(all, p.usage(states[i]))
+		}
+	}
+	return all, nil
+}
+
+// KeyUsage tells a key's holder where its limits stand: those that count the key, its
+// user or its team and may refuse, and nothing of what others use.
+func (g *Gateway) KeyUsage(ctx context.Context, key *keyring.Key) ([]LimitUsage, error) {
+	places, err := g.placesOf(g.keys.Ring(), []*keyring.Key{key})
+	if err != nil {
+		return nil, err
+	}
+	places = slices.DeleteFunc(places, func(p counted) bool {
+		return p.rule.at != anywhere || p.charge.Limit.Shadow || !ofHolder(p.charge.Scope)
+	})
+	states, err := g.peek(ctx, places)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]LimitUsage, len(places))
+	for i, p := range places {
+		all[i] = p.usage(states[i])
+	}
+	return all, nil
+}
+
+// ofHolder tells whether a scope is one that the holder of a key knows of.
+func ofHolder(scope string) bool {
+	return slices.ContainsFunc(strings.Split(scope, "/"), func(part string) bool {
+		dimension, _, _ := strings.Cut(part, ":")
+		return dimension == "key" || dimension == "user" || dimension == "team"
+	})
+}
+
+// peek asks the store where limits stand.
+func (g *Gateway) peek(ctx context.Context, places []counted) ([]ratelimit.State, error) {
+	var all []ratelimit.State
 	for batch := range slices.Chunk(places, peekBatch) {
 		charges := make([]ratelimit.Charge, len(batch))
 		for i, p := range batch {
@@ -47,11 +91,7 @@ func (g *Gateway) LimitUsage(ctx context.Context, keyID string) ([]LimitUsage, e
 		if err != nil {
 			return nil, fmt.Errorf("ask the limit store: %w", err)
 		}
-		for i, p := range batch {
-			if keyID != "" || states[i].Used > 0 || p.charge.Scope == "" {
-				all = append(all, p.usage(states[i]))
-			}
-		}
+		all = append(all, states...)
 	}
 	return all, nil
 }
@@ -113,6 +153,11 @@ func (g *Gateway) places(keyID string) ([]counted, error) {
 		}
 		keys = []*keyring.Key{key}
 	}
+	return g.placesOf(ring, keys)
+}
+
+// placesOf are the limits of those keys, each in its scope.
+func (g *Gateway) placesOf(ring *keyring.Ring, keys []*keyring.Key) ([]counted, error) {
 	seen := map[place]bool{}
 	var all []counted
 	for _, key := range keys {

@@ -99,7 +99,10 @@ func newServer(cfg *config.Config, load func() (*config.Config, error), keys *ke
 	authv3.RegisterAuthorizationServer(s.grpc, authz.New(keys, s.denied, metrics))
 	extprocv3.RegisterExternalProcessorServer(s.grpc, extproc.New(s.gateway, noted, log))
 	accesslogv3.RegisterAccessLogServiceServer(s.grpc, answers.NewAccessLog(s.gateway, log))
-	s.api = api.New(api.Options{Models: s.upstreams, Keys: keys, Metrics: metrics, Store: s.store.health, Config: s.reloader.health, KeyHeader: envoy.HeaderKey})
+	s.api = api.New(api.Options{
+		Models: s.upstreams, Keys: keys, Metrics: metrics, Limits: s.gateway.KeyUsage, Store: s.store.health, Config: s.reloader.health,
+		KeyHeader: envoy.HeaderKey,
+	})
 	own := http.NewServeMux()
 	own.Handle("/", s.api)
 	own.Handle("/answers/", answers.Handler(s.gateway, noted)) // no route of Envoy's leads there

@@ -240,6 +240,8 @@ type Config struct {
 	// Operators over the network. Absent: on this machine only, through the socket
 	// ops.sock in run_dir.
 	Admin *Admin `protobuf:"bytes,14,opt,name=admin,proto3" json:"admin,omitempty"`
+	// Web pages of other origins. Absent: browsers keep them out.
+	Cors *Cors `protobuf:"bytes,15,opt,name=cors,proto3" json:"cors,omitempty"`
 	// TLS of the public listener. Absent: plain HTTP.
 	Tls           *TLS `protobuf:"bytes,16,opt,name=tls,proto3" json:"tls,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -374,6 +376,13 @@ func (x *Config) GetAdmin() *Admin {
 	return nil
 }
 
+func (x *Config) GetCors() *Cors {
+	if x != nil {
+		return x.Cors
+	}
+	return nil
+}
+
 func (x *Config) GetTls() *TLS {
 	if x != nil {
 		return x.Tls
@@ -493,6 +502,52 @@ func (x *Admin) GetTokenFile() string {
 	return ""
 }
 
+// Cors says which web pages may call from a browser.
+type Cors struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Origins as browsers send them, such as https://chat.example.org; * is every one.
+	Origins       []string `protobuf:"bytes,1,rep,name=origins,proto3" json:"origins,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cors) Reset() {
+	*x = Cors{}
+	mi := &file_weir_config_v1_config_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cors) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cors) ProtoMessage() {}
+
+func (x *Cors) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_config_v1_config_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cors.ProtoReflect.Descriptor instead.
+func (*Cors) Descriptor() ([]byte, []int) {
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Cors) GetOrigins() []string {
+	if x != nil {
+		return x.Origins
+	}
+	return nil
+}
+
 // Requests bounds what clients may ask for.
 type Requests struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -510,7 +565,7 @@ type Requests struct {
 
 func (x *Requests) Reset() {
 	*x = Requests{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[3]
+	mi := &file_weir_config_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -522,7 +577,7 @@ func (x *Requests) String() string {
 func (*Requests) ProtoMessage() {}
 
 func (x *Requests) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[3]
+	mi := &file_weir_config_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -535,7 +590,7 @@ func (x *Requests) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Requests.ProtoReflect.Descriptor instead.
 func (*Requests) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Requests) GetMaxChoices() int64 {
@@ -570,7 +625,7 @@ type Store struct {
 
 func (x *Store) Reset() {
 	*x = Store{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[4]
+	mi := &file_weir_config_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -582,7 +637,7 @@ func (x *Store) String() string {
 func (*Store) ProtoMessage() {}
 
 func (x *Store) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[4]
+	mi := &file_weir_config_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -595,7 +650,7 @@ func (x *Store) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Store.ProtoReflect.Descriptor instead.
 func (*Store) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Store) GetRedis() *Redis {
@@ -625,7 +680,7 @@ type Redis struct {
 
 func (x *Redis) Reset() {
 	*x = Redis{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[5]
+	mi := &file_weir_config_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -637,7 +692,7 @@ func (x *Redis) String() string {
 func (*Redis) ProtoMessage() {}
 
 func (x *Redis) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[5]
+	mi := &file_weir_config_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -650,7 +705,7 @@ func (x *Redis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redis.ProtoReflect.Descriptor instead.
 func (*Redis) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Redis) GetUrl() string {
@@ -692,7 +747,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[6]
+	mi := &file_weir_config_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -704,7 +759,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[6]
+	mi := &file_weir_config_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -717,7 +772,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Metrics) GetListen() string {
@@ -741,7 +796,7 @@ type Keys struct {
 
 func (x *Keys) Reset() {
 	*x = Keys{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[7]
+	mi := &file_weir_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +808,7 @@ func (x *Keys) String() string {
 func (*Keys) ProtoMessage() {}
 
 func (x *Keys) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[7]
+	mi := &file_weir_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +821,7 @@ func (x *Keys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Keys.ProtoReflect.Descriptor instead.
 func (*Keys) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Keys) GetFiles() []string {
@@ -823,7 +878,7 @@ type Upstream struct {
 
 func (x *Upstream) Reset() {
 	*x = Upstream{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[8]
+	mi := &file_weir_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -835,7 +890,7 @@ func (x *Upstream) String() string {
 func (*Upstream) ProtoMessage() {}
 
 func (x *Upstream) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[8]
+	mi := &file_weir_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -848,7 +903,7 @@ func (x *Upstream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upstream.ProtoReflect.Descriptor instead.
 func (*Upstream) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Upstream) GetName() string {
@@ -945,7 +1000,7 @@ type UpstreamKeys struct {
 
 func (x *UpstreamKeys) Reset() {
 	*x = UpstreamKeys{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[9]
+	mi := &file_weir_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1012,7 @@ func (x *UpstreamKeys) String() string {
 func (*UpstreamKeys) ProtoMessage() {}
 
 func (x *UpstreamKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[9]
+	mi := &file_weir_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1025,7 @@ func (x *UpstreamKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpstreamKeys.ProtoReflect.Descriptor instead.
 func (*UpstreamKeys) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *UpstreamKeys) GetFile() string {
@@ -1016,7 +1071,7 @@ type UpstreamKey struct {
 
 func (x *UpstreamKey) Reset() {
 	*x = UpstreamKey{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[10]
+	mi := &file_weir_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1028,7 +1083,7 @@ func (x *UpstreamKey) String() string {
 func (*UpstreamKey) ProtoMessage() {}
 
 func (x *UpstreamKey) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[10]
+	mi := &file_weir_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1041,7 +1096,7 @@ func (x *UpstreamKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpstreamKey.ProtoReflect.Descriptor instead.
 func (*UpstreamKey) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UpstreamKey) GetKey() string {
@@ -1078,7 +1133,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[11]
+	mi := &file_weir_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1145,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[11]
+	mi := &file_weir_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1158,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Retry) GetKeys() uint32 {
@@ -1139,7 +1194,7 @@ type Timeouts struct {
 
 func (x *Timeouts) Reset() {
 	*x = Timeouts{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[12]
+	mi := &file_weir_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1151,7 +1206,7 @@ func (x *Timeouts) String() string {
 func (*Timeouts) ProtoMessage() {}
 
 func (x *Timeouts) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[12]
+	mi := &file_weir_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1164,7 +1219,7 @@ func (x *Timeouts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeouts.ProtoReflect.Descriptor instead.
 func (*Timeouts) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Timeouts) GetConnect() string {
@@ -1227,7 +1282,7 @@ type Model struct {
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[13]
+	mi := &file_weir_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1239,7 +1294,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[13]
+	mi := &file_weir_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1252,7 +1307,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Model) GetName() string {
@@ -1328,7 +1383,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[14]
+	mi := &file_weir_config_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1395,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[14]
+	mi := &file_weir_config_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1408,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Plan) GetLimits() []*Limit {
@@ -1374,7 +1429,7 @@ type When struct {
 
 func (x *When) Reset() {
 	*x = When{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[15]
+	mi := &file_weir_config_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1386,7 +1441,7 @@ func (x *When) String() string {
 func (*When) ProtoMessage() {}
 
 func (x *When) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[15]
+	mi := &file_weir_config_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1399,7 +1454,7 @@ func (x *When) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use When.ProtoReflect.Descriptor instead.
 func (*When) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *When) GetPlan() string {
@@ -1449,7 +1504,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[16]
+	mi := &file_weir_config_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1461,7 +1516,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[16]
+	mi := &file_weir_config_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1474,7 +1529,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Limit) GetName() string {
@@ -1591,7 +1646,7 @@ type Ledger struct {
 
 func (x *Ledger) Reset() {
 	*x = Ledger{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[17]
+	mi := &file_weir_config_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1603,7 +1658,7 @@ func (x *Ledger) String() string {
 func (*Ledger) ProtoMessage() {}
 
 func (x *Ledger) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[17]
+	mi := &file_weir_config_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1616,7 +1671,7 @@ func (x *Ledger) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ledger.ProtoReflect.Descriptor instead.
 func (*Ledger) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Ledger) GetFile() string {
@@ -1665,7 +1720,7 @@ type Envoy struct {
 
 func (x *Envoy) Reset() {
 	*x = Envoy{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[18]
+	mi := &file_weir_config_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1677,7 +1732,7 @@ func (x *Envoy) String() string {
 func (*Envoy) ProtoMessage() {}
 
 func (x *Envoy) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[18]
+	mi := &file_weir_config_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1690,7 +1745,7 @@ func (x *Envoy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Envoy.ProtoReflect.Descriptor instead.
 func (*Envoy) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Envoy) GetConcurrency() uint32 {
@@ -1745,7 +1800,7 @@ type KeyFile struct {
 
 func (x *KeyFile) Reset() {
 	*x = KeyFile{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[19]
+	mi := &file_weir_config_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +1812,7 @@ func (x *KeyFile) String() string {
 func (*KeyFile) ProtoMessage() {}
 
 func (x *KeyFile) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[19]
+	mi := &file_weir_config_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +1825,7 @@ func (x *KeyFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyFile.ProtoReflect.Descriptor instead.
 func (*KeyFile) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *KeyFile) GetKeys() []*Key {
@@ -1821,7 +1876,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[20]
+	mi := &file_weir_config_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1833,7 +1888,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[20]
+	mi := &file_weir_config_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1846,7 +1901,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Key) GetId() string {
@@ -1983,7 +2038,7 @@ type Previous struct {
 
 func (x *Previous) Reset() {
 	*x = Previous{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[21]
+	mi := &file_weir_config_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1995,7 +2050,7 @@ func (x *Previous) String() string {
 func (*Previous) ProtoMessage() {}
 
 func (x *Previous) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[21]
+	mi := &file_weir_config_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2008,7 +2063,7 @@ func (x *Previous) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Previous.ProtoReflect.Descriptor instead.
 func (*Previous) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{21}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Previous) GetHash() string {
@@ -2036,7 +2091,7 @@ var File_weir_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1bweir/config/v1/config.proto\x12\x0eweir.config.v1\x1a\x1bbuf/validate/validate.proto\"\xe7\x06\n" +
+	"\x1bweir/config/v1/config.proto\x12\x0eweir.config.v1\x1a\x1bbuf/validate/validate.proto\"\x91\a\n" +
 	"\x06Config\x12l\n" +
 	"\x06listen\x18\x01 \x01(\tBT\xbaHQ\xba\x01K\n" +
 	"\x06listen\x12'must be host:port, such as 0.0.0.0:8080\x1a\x18this.isHostAndPort(true)\xd8\x01\x01R\x06listen\x12 \n" +
@@ -2053,7 +2108,8 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x05envoy\x18\v \x01(\v2\x15.weir.config.v1.EnvoyR\x05envoy\x12+\n" +
 	"\x05store\x18\f \x01(\v2\x15.weir.config.v1.StoreR\x05store\x124\n" +
 	"\brequests\x18\r \x01(\v2\x18.weir.config.v1.RequestsR\brequests\x12+\n" +
-	"\x05admin\x18\x0e \x01(\v2\x15.weir.config.v1.AdminR\x05admin\x12%\n" +
+	"\x05admin\x18\x0e \x01(\v2\x15.weir.config.v1.AdminR\x05admin\x12(\n" +
+	"\x04cors\x18\x0f \x01(\v2\x14.weir.config.v1.CorsR\x04cors\x12%\n" +
 	"\x03tls\x18\x10 \x01(\v2\x13.weir.config.v1.TLSR\x03tls\x1aN\n" +
 	"\n" +
 	"PlansEntry\x12\x10\n" +
@@ -2066,7 +2122,10 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x06listen\x18\x01 \x01(\tBV\xbaHS\xba\x01M\n" +
 	"\x06listen\x12)must be host:port, such as 127.0.0.1:9090\x1a\x18this.isHostAndPort(true)\xc8\x01\x01R\x06listen\x12%\n" +
 	"\n" +
-	"token_file\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\ttokenFile\"\xad\x04\n" +
+	"token_file\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\ttokenFile\"\xe1\x01\n" +
+	"\x04Cors\x12\xd8\x01\n" +
+	"\aorigins\x18\x01 \x03(\tB\xbd\x01\xbaH\xb9\x01\x92\x01\xb5\x01\b\x01\x18\x01\"\xae\x01\xba\x01\xaa\x01\n" +
+	"\x06origin\x12Wmust be an origin, scheme and host with no path, such as https://chat.example.org, or *\x1aGthis == '*' || this.matches('^[a-z][a-z0-9+.-]*://[a-z0-9.:\\\\[\\\\]-]+$')R\aorigins\"\xad\x04\n" +
 	"\bRequests\x12,\n" +
 	"\vmax_choices\x18\x01 \x01(\x03B\v\xbaH\b\"\x06\x18\x80\x80\x01(\x00R\n" +
 	"maxChoices\x12.\n" +
@@ -2286,7 +2345,7 @@ func file_weir_config_v1_config_proto_rawDescGZIP() []byte {
 }
 
 var file_weir_config_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_weir_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_weir_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_weir_config_v1_config_proto_goTypes = []any{
 	(Strategy)(0),        // 0: weir.config.v1.Strategy
 	(OnStoreFailure)(0),  // 1: weir.config.v1.OnStoreFailure
@@ -2294,65 +2353,67 @@ var file_weir_config_v1_config_proto_goTypes = []any{
 	(*Config)(nil),       // 3: weir.config.v1.Config
 	(*TLS)(nil),          // 4: weir.config.v1.TLS
 	(*Admin)(nil),        // 5: weir.config.v1.Admin
-	(*Requests)(nil),     // 6: weir.config.v1.Requests
-	(*Store)(nil),        // 7: weir.config.v1.Store
-	(*Redis)(nil),        // 8: weir.config.v1.Redis
-	(*Metrics)(nil),      // 9: weir.config.v1.Metrics
-	(*Keys)(nil),         // 10: weir.config.v1.Keys
-	(*Upstream)(nil),     // 11: weir.config.v1.Upstream
-	(*UpstreamKeys)(nil), // 12: weir.config.v1.UpstreamKeys
-	(*UpstreamKey)(nil),  // 13: weir.config.v1.UpstreamKey
-	(*Retry)(nil),        // 14: weir.config.v1.Retry
-	(*Timeouts)(nil),     // 15: weir.config.v1.Timeouts
-	(*Model)(nil),        // 16: weir.config.v1.Model
-	(*Plan)(nil),         // 17: weir.config.v1.Plan
-	(*When)(nil),         // 18: weir.config.v1.When
-	(*Limit)(nil),        // 19: weir.config.v1.Limit
-	(*Ledger)(nil),       // 20: weir.config.v1.Ledger
-	(*Envoy)(nil),        // 21: weir.config.v1.Envoy
-	(*KeyFile)(nil),      // 22: weir.config.v1.KeyFile
-	(*Key)(nil),          // 23: weir.config.v1.Key
-	(*Previous)(nil),     // 24: weir.config.v1.Previous
-	nil,                  // 25: weir.config.v1.Config.PlansEntry
-	nil,                  // 26: weir.config.v1.Model.ServedAsEntry
-	nil,                  // 27: weir.config.v1.Model.WeightsEntry
-	nil,                  // 28: weir.config.v1.Key.MetadataEntry
+	(*Cors)(nil),         // 6: weir.config.v1.Cors
+	(*Requests)(nil),     // 7: weir.config.v1.Requests
+	(*Store)(nil),        // 8: weir.config.v1.Store
+	(*Redis)(nil),        // 9: weir.config.v1.Redis
+	(*Metrics)(nil),      // 10: weir.config.v1.Metrics
+	(*Keys)(nil),         // 11: weir.config.v1.Keys
+	(*Upstream)(nil),     // 12: weir.config.v1.Upstream
+	(*UpstreamKeys)(nil), // 13: weir.config.v1.UpstreamKeys
+	(*UpstreamKey)(nil),  // 14: weir.config.v1.UpstreamKey
+	(*Retry)(nil),        // 15: weir.config.v1.Retry
+	(*Timeouts)(nil),     // 16: weir.config.v1.Timeouts
+	(*Model)(nil),        // 17: weir.config.v1.Model
+	(*Plan)(nil),         // 18: weir.config.v1.Plan
+	(*When)(nil),         // 19: weir.config.v1.When
+	(*Limit)(nil),        // 20: weir.config.v1.Limit
+	(*Ledger)(nil),       // 21: weir.config.v1.Ledger
+	(*Envoy)(nil),        // 22: weir.config.v1.Envoy
+	(*KeyFile)(nil),      // 23: weir.config.v1.KeyFile
+	(*Key)(nil),          // 24: weir.config.v1.Key
+	(*Previous)(nil),     // 25: weir.config.v1.Previous
+	nil,                  // 26: weir.config.v1.Config.PlansEntry
+	nil,                  // 27: weir.config.v1.Model.ServedAsEntry
+	nil,                  // 28: weir.config.v1.Model.WeightsEntry
+	nil,                  // 29: weir.config.v1.Key.MetadataEntry
 }
 var file_weir_config_v1_config_proto_depIdxs = []int32{
-	9,  // 0: weir.config.v1.Config.metrics:type_name -> weir.config.v1.Metrics
-	10, // 1: weir.config.v1.Config.keys:type_name -> weir.config.v1.Keys
-	11, // 2: weir.config.v1.Config.upstreams:type_name -> weir.config.v1.Upstream
-	16, // 3: weir.config.v1.Config.models:type_name -> weir.config.v1.Model
-	25, // 4: weir.config.v1.Config.plans:type_name -> weir.config.v1.Config.PlansEntry
-	19, // 5: weir.config.v1.Config.limits:type_name -> weir.config.v1.Limit
-	20, // 6: weir.config.v1.Config.ledger:type_name -> weir.config.v1.Ledger
-	21, // 7: weir.config.v1.Config.envoy:type_name -> weir.config.v1.Envoy
-	7,  // 8: weir.config.v1.Config.store:type_name -> weir.config.v1.Store
-	6,  // 9: weir.config.v1.Config.requests:type_name -> weir.config.v1.Requests
+	10, // 0: weir.config.v1.Config.metrics:type_name -> weir.config.v1.Metrics
+	11, // 1: weir.config.v1.Config.keys:type_name -> weir.config.v1.Keys
+	12, // 2: weir.config.v1.Config.upstreams:type_name -> weir.config.v1.Upstream
+	17, // 3: weir.config.v1.Config.models:type_name -> weir.config.v1.Model
+	26, // 4: weir.config.v1.Config.plans:type_name -> weir.config.v1.Config.PlansEntry
+	20, // 5: weir.config.v1.Config.limits:type_name -> weir.config.v1.Limit
+	21, // 6: weir.config.v1.Config.ledger:type_name -> weir.config.v1.Ledger
+	22, // 7: weir.config.v1.Config.envoy:type_name -> weir.config.v1.Envoy
+	8,  // 8: weir.config.v1.Config.store:type_name -> weir.config.v1.Store
+	7,  // 9: weir.config.v1.Config.requests:type_name -> weir.config.v1.Requests
 	5,  // 10: weir.config.v1.Config.admin:type_name -> weir.config.v1.Admin
-	4,  // 11: weir.config.v1.Config.tls:type_name -> weir.config.v1.TLS
-	8,  // 12: weir.config.v1.Store.redis:type_name -> weir.config.v1.Redis
-	15, // 13: weir.config.v1.Upstream.timeouts:type_name -> weir.config.v1.Timeouts
-	12, // 14: weir.config.v1.Upstream.keys:type_name -> weir.config.v1.UpstreamKeys
-	13, // 15: weir.config.v1.UpstreamKeys.list:type_name -> weir.config.v1.UpstreamKey
-	0,  // 16: weir.config.v1.UpstreamKeys.strategy:type_name -> weir.config.v1.Strategy
-	14, // 17: weir.config.v1.UpstreamKeys.retry:type_name -> weir.config.v1.Retry
-	26, // 18: weir.config.v1.Model.served_as:type_name -> weir.config.v1.Model.ServedAsEntry
-	27, // 19: weir.config.v1.Model.weights:type_name -> weir.config.v1.Model.WeightsEntry
-	19, // 20: weir.config.v1.Plan.limits:type_name -> weir.config.v1.Limit
-	2,  // 21: weir.config.v1.Limit.per:type_name -> weir.config.v1.Scope
-	1,  // 22: weir.config.v1.Limit.on_store_failure:type_name -> weir.config.v1.OnStoreFailure
-	18, // 23: weir.config.v1.Limit.when:type_name -> weir.config.v1.When
-	23, // 24: weir.config.v1.KeyFile.keys:type_name -> weir.config.v1.Key
-	19, // 25: weir.config.v1.Key.limits:type_name -> weir.config.v1.Limit
-	24, // 26: weir.config.v1.Key.previous:type_name -> weir.config.v1.Previous
-	28, // 27: weir.config.v1.Key.metadata:type_name -> weir.config.v1.Key.MetadataEntry
-	17, // 28: weir.config.v1.Config.PlansEntry.value:type_name -> weir.config.v1.Plan
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	6,  // 11: weir.config.v1.Config.cors:type_name -> weir.config.v1.Cors
+	4,  // 12: weir.config.v1.Config.tls:type_name -> weir.config.v1.TLS
+	9,  // 13: weir.config.v1.Store.redis:type_name -> weir.config.v1.Redis
+	16, // 14: weir.config.v1.Upstream.timeouts:type_name -> weir.config.v1.Timeouts
+	13, // 15: weir.config.v1.Upstream.keys:type_name -> weir.config.v1.UpstreamKeys
+	14, // 16: weir.config.v1.UpstreamKeys.list:type_name -> weir.config.v1.UpstreamKey
+	0,  // 17: weir.config.v1.UpstreamKeys.strategy:type_name -> weir.config.v1.Strategy
+	15, // 18: weir.config.v1.UpstreamKeys.retry:type_name -> weir.config.v1.Retry
+	27, // 19: weir.config.v1.Model.served_as:type_name -> weir.config.v1.Model.ServedAsEntry
+	28, // 20: weir.config.v1.Model.weights:type_name -> weir.config.v1.Model.WeightsEntry
+	20, // 21: weir.config.v1.Plan.limits:type_name -> weir.config.v1.Limit
+	2,  // 22: weir.config.v1.Limit.per:type_name -> weir.config.v1.Scope
+	1,  // 23: weir.config.v1.Limit.on_store_failure:type_name -> weir.config.v1.OnStoreFailure
+	19, // 24: weir.config.v1.Limit.when:type_name -> weir.config.v1.When
+	24, // 25: weir.config.v1.KeyFile.keys:type_name -> weir.config.v1.Key
+	20, // 26: weir.config.v1.Key.limits:type_name -> weir.config.v1.Limit
+	25, // 27: weir.config.v1.Key.previous:type_name -> weir.config.v1.Previous
+	29, // 28: weir.config.v1.Key.metadata:type_name -> weir.config.v1.Key.MetadataEntry
+	18, // 29: weir.config.v1.Config.PlansEntry.value:type_name -> weir.config.v1.Plan
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_weir_config_v1_config_proto_init() }
@@ -2360,14 +2421,14 @@ func file_weir_config_v1_config_proto_init() {
 	if File_weir_config_v1_config_proto != nil {
 		return
 	}
-	file_weir_config_v1_config_proto_msgTypes[20].OneofWrappers = []any{}
+	file_weir_config_v1_config_proto_msgTypes[21].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_config_v1_config_proto_rawDesc), len(file_weir_config_v1_config_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
