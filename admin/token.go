@@ -56,6 +56,9 @@ func (t *Token) shown(r *http.Request) bool {
 
 const unauthorized = "show the admin token, as: Authorization: Bearer TOKEN; it is in the file that admin.token_file in weir.yaml names"
 
+// services is how the paths of services begin.
+const services = "/weir.admin."
+
 // Guarded answers over the network: those who show the token.
 func (a *Admin) Guarded(token *Token) http.Handler {
 	a.token = token
@@ -67,7 +70,7 @@ func (a *Admin) Guarded(token *Token) http.Handler {
 		}
 		a.log.Warn().Str("audit", "refused").Str("who", r.RemoteAddr).Str("path", r.URL.Path).Msg("somebody asked for admin without the token")
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		if refusals.IsSupported(r) {
+		if strings.HasPrefix(r.URL.Path, services) && refusals.IsSupported(r) {
 			_ = refusals.Write(w, r, connect.NewError(connect.CodeUnauthenticated, errors.New(unauthorized))) // the client may be gone
 			return
 		}

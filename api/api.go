@@ -1,6 +1,6 @@
 // Package api answers the HTTP requests that weir serves itself: the list of
-// models, a single model, the caller's own key, and health. It is reached through Envoy, which has
-// asked package authz before where a key is needed.
+// models, a single model, the caller's own key, health, and what describes the API. It
+// is reached through Envoy, which has asked package authz before where a key is needed.
 package api
 
 import (
@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weir-gateway/weir/api/openapi"
+	"github.com/weir-gateway/weir/api/webdocs"
 	"github.com/weir-gateway/weir/config"
 	"github.com/weir-gateway/weir/gateway"
 	"github.com/weir-gateway/weir/keyring"
@@ -28,6 +30,7 @@ type Options struct {
 	Limits    func(context.Context, *keyring.Key) ([]gateway.LimitUsage, error) // where those of a key stand
 	Config    func() ConfigHealth                                               // nil: it is not told of
 	KeyHeader string                                                            // the request header that names the caller's key
+	Version   string                                                            // of weir
 }
 
 // API is the handler.
@@ -35,17 +38,29 @@ type API struct {
 	mux      *http.ServeMux
 	opts     Options
 	started  time.Time
+	document []byte // that describes the API
+	pages    *webdocs.Handler
 	draining atomic.Bool
 }
 
 // New returns the handler.
-func New(opts Options) *API {
-	a := &API{mux: http.NewServeMux(), opts: opts, started: time.Now()}
+func New(opts Options) (a *API, err error) {
+	a = &API{mux: http.NewServeMux(), opts: opts, started: time.Now()}
+	if a.document, err = openapi.Document(opts.Version); err != nil {
+		return nil, err
+	}
+	if a.pages, err = webdocs.New(); err != nil {
+		return nil, err
+	}
 	a.mux.HandleFunc("GET /v1/models", a.keyed("models", a.models))
 	a.mux.HandleFunc("GET /v1/models/{id...}", a.keyed("models", a.model))
 	a.mux.HandleFunc("GET /v1/key", a.keyed("key", a.key))
 	a.mux.HandleFunc("GET /health", a.counted("health", a.health))
-	return a
+	a.mux.HandleFunc("GET /openapi.json", a.counted("docs", a.describe))
+	for _, path := range []string{"/docs", "/docs/", "/redoc"} {
+		a.mux.HandleFunc("GET "+path, a.counted("docs", a.page))
+	}
+	return a, nil
 }
 
 // ServeHTTP routes a request. Envoy lets no other paths through.
@@ -243,6 +258,25 @@ func (a *API) health(w http.ResponseWriter, r *http.Request) *openai.Error {
 		}
 	}
 	writeJSON(w, code, h)
+	return nil
+}
+
+// describe answers with the API's description.
+func (a *API) describe(w http.ResponseWriter, _ *http.Request) *openai.Error {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(a.document) // the client may be gone
+	return nil
+}
+
+// page answers with a page about the API, or a file of one.
+func (a *API) page(w http.ResponseWriter, r *http.Request) *openai.Error {
+	if !a.pages.Has(r.URL.Path) {
+		return &openai.Error{
+			Status: http.StatusNotFound, Type: openai.TypeInvalidRequest, Code: openai.CodeUnknownURL,
+			Message: "There is no such page. This gateway serves GET /docs, GET /redoc and GET /openapi.json.",
+		}
+	}
+	a.pages.ServeHTTP(w, r)
 	return nil
 }
 

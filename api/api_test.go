@@ -8,11 +8,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/weir-gateway/weir/api/openapi/openapitest"
 	"github.com/weir-gateway/weir/config"
 	"github.com/weir-gateway/weir/gateway"
 	"github.com/weir-gateway/weir/keyring"
@@ -42,9 +45,13 @@ func newAPI(t *testing.T) *API {
 		}
 		return []gateway.LimitUsage{{Limit: "rpm", Scope: "key all", Unit: "requests", Window: "1m0s", Used: 3, Max: 10, Remaining: 7, Reset: time.Minute}}, nil
 	}
-	return New(Options{Limits: limits, Models: models, Keys: keys, Metrics: telemetry.NewMetrics(), KeyHeader: "x-weir-key", Store: func() StoreHealth {
+	a, err := New(Options{Version: "test", Limits: limits, Models: models, Keys: keys, Metrics: telemetry.NewMetrics(), KeyHeader: "x-weir-key", Store: func() StoreHealth {
 		return StoreHealth{Status: "ok", Kind: "memory", Replicas: 1}
 	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
 }
 
 // get answers the status and the body of GET path.
@@ -141,5 +148,87 @@ func TestHealth(t *testing.T) {
 	}
 	if code, _ := get(t, a, "/health?live", ""); code != http.StatusOK {
 		t.Errorf("draining, ?live: status %d, want 200", code)
+	}
+}
+
+// Answers are as they are described.
+func TestAnswersAreAsDescribed(t *testing.T) {
+	a := newAPI(t)
+	serve := func(path, key string) *httptest.ResponseRecorder {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil)
+		r.Header.Set("x-weir-key", key)
+		w := httptest.NewRecorder()
+		a.ServeHTTP(w, r)
+		return w
+	}
+	doc, err := openapitest.Read(t.Context(), serve("/openapi.json", "").Body.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ path, key string }{
+		{"/v1/models", "all"},
+		{"/v1/models", "gone"},
+		{"/v1/models/llama", "all"},
+		{"/v1/models/llama", "some"},
+		{"/v1/models/gpt-4o/info", "all"},
+		{"/v1/key", "all"},
+		{"/v1/key", "some"},
+		{"/v1/key", "gone"},
+		{"/health", ""},
+		{"/health?live", ""},
+		{"/openapi.json", ""},
+	} {
+		w := serve(c.path, c.key)
+		err := doc.Check(t.Context(), openapitest.Exchange{Method: http.MethodGet, Path: c.path, Status: w.Code, Header: w.Header(), Answer: w.Body.String()})
+		if err != nil {
+			t.Errorf("key %q: %v", c.key, err)
+		}
+	}
+}
+
+// Pages bring all they need along, and let browsers load nothing from elsewhere.
+func TestPages(t *testing.T) {
+	a := newAPI(t)
+	serve := func(path string, headers ...string) *httptest.ResponseRecorder {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil)
+		for i := 0; i+1 < len(headers); i += 2 {
+			r.Header.Set(headers[i], headers[i+1])
+		}
+		w := httptest.NewRecorder()
+		a.ServeHTTP(w, r)
+		return w
+	}
+	link := regexp.MustCompile(`(?:src|href|spec-url)="([^"]+)"`)
+	for _, page := range []string{"/docs", "/redoc"} {
+		w := serve(page)
+		if w.Code != http.StatusOK || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/html") || !strings.Contains(w.Header().Get("Content-Security-Policy"), "default-src 'none'") {
+			t.Errorf("%s: %d %v", page, w.Code, w.Header())
+		}
+		for _, m := range link.FindAllStringSubmatch(w.Body.String(), -1) {
+			if strings.HasPrefix(m[1], "data:") {
+				continue
+			}
+			plain, packed := serve(m[1]), serve(m[1], "Accept-Encoding", "br, gzip")
+			if plain.Code != http.StatusOK || plain.Body.Len() == 0 || plain.Header().Get("Content-Encoding") != "" || packed.Code != http.StatusOK {
+				t.Errorf("%s of %s: %d %v", m[1], page, plain.Code, plain.Header())
+			}
+			if packed.Header().Get("Content-Encoding") == "gzip" && packed.Body.Len() >= plain.Body.Len() {
+				t.Errorf("%s is no smaller when it is packed", m[1])
+			}
+			if tag := plain.Header().Get("ETag"); tag != "" && serve(m[1], "If-None-Match", tag).Code != http.StatusNotModified {
+				t.Errorf("%s is sent again to who has it", m[1])
+			}
+			if strings.Contains(plain.Body.String(), "cdn.") {
+				t.Errorf("%s names a content network", m[1])
+			}
+		}
+	}
+	for _, path := range []string{"/docs/", "/docs/nothing", "/docs/assets/", "/docs/assets/../api.go"} {
+		if w := serve(path); w.Code == http.StatusOK {
+			t.Errorf("%s: %d", path, w.Code)
+		}
+	}
+	if w := serve("/docs/assets/LICENSES.txt"); !strings.Contains(w.Body.String(), "Apache License") || !strings.Contains(w.Body.String(), "MIT License") {
+		t.Errorf("the licences: %d", w.Code)
 	}
 }

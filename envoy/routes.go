@@ -45,8 +45,10 @@ func routes(cfg *config.Config, attempted func(config.Upstream) bool) *routev3.R
 	for _, path := range []*routev3.RouteMatch{exactPath("/v1/models"), prefixPath("/v1/models/"), exactPath("/v1/key")} {
 		host.Routes = append(host.Routes, own(path, filterAuthz), notAllowed(openai.Unknown, path, http.MethodGet))
 	}
+	for _, path := range []*routev3.RouteMatch{exactPath("/health"), exactPath("/openapi.json"), exactPath("/docs"), prefixPath("/docs/"), exactPath("/redoc")} {
+		host.Routes = append(host.Routes, own(path), notAllowed(openai.Unknown, path, http.MethodGet))
+	}
 	host.Routes = append(host.Routes,
-		own(exactPath("/health")), notAllowed(openai.Unknown, exactPath("/health"), http.MethodGet),
 		refused(prefixPath(openai.Messages.Path()+"/"), unknownURL().For(openai.Messages, "")),
 		refused(prefixPath("/"), unknownURL()))
 	allowOrigins(host, cfg.Origins)
@@ -207,7 +209,7 @@ func unknownURL() *openai.Error {
 	}
 	return &openai.Error{
 		Status: http.StatusNotFound, Type: openai.TypeInvalidRequest, Code: openai.CodeUnknownURL,
-		Message: "Unknown request URL. This gateway serves " + list.String() + "GET /v1/models, GET /v1/models/{id}, GET /v1/key and GET /health; check the method and the base URL, which ends in /v1 for OpenAI's SDKs and without it for Anthropic's.",
+		Message: "Unknown request URL. This gateway serves " + list.String() + "GET /v1/models, GET /v1/models/{id}, GET /v1/key, GET /health and GET /docs; check the method and the base URL, which ends in /v1 for OpenAI's SDKs and without it for Anthropic's.",
 	}
 }
 

@@ -99,10 +99,13 @@ func newServer(cfg *config.Config, load func() (*config.Config, error), keys *ke
 	authv3.RegisterAuthorizationServer(s.grpc, authz.New(keys, s.denied, metrics))
 	extprocv3.RegisterExternalProcessorServer(s.grpc, extproc.New(s.gateway, noted, log))
 	accesslogv3.RegisterAccessLogServiceServer(s.grpc, answers.NewAccessLog(s.gateway, log))
-	s.api = api.New(api.Options{
+	s.api, err = api.New(api.Options{
 		Models: s.upstreams, Keys: keys, Metrics: metrics, Limits: s.gateway.KeyUsage, Store: s.store.health, Config: s.reloader.health,
-		KeyHeader: envoy.HeaderKey,
+		KeyHeader: envoy.HeaderKey, Version: version,
 	})
+	if err != nil {
+		return nil, err
+	}
 	own := http.NewServeMux()
 	own.Handle("/", s.api)
 	own.Handle("/answers/", answers.Handler(s.gateway, noted)) // no route of Envoy's leads there

@@ -296,6 +296,7 @@ func (UnimplementedKeysServiceHandler) Rotate(context.Context, *connect.Request[
 
 // PoolsServiceClient is a client for the weir.admin.v1.PoolsService service.
 type PoolsServiceClient interface {
+	// Status tells of all upstreams and their keys.
 	Status(context.Context, *connect.Request[v1.PoolsStatusRequest]) (*connect.Response[v1.PoolsStatusResponse], error)
 	// Reset forgets what keys have failed with.
 	Reset(context.Context, *connect.Request[v1.ResetPoolsRequest]) (*connect.Response[v1.ResetPoolsResponse], error)
@@ -374,6 +375,7 @@ func (c *poolsServiceClient) Enable(ctx context.Context, req *connect.Request[v1
 
 // PoolsServiceHandler is an implementation of the weir.admin.v1.PoolsService service.
 type PoolsServiceHandler interface {
+	// Status tells of all upstreams and their keys.
 	Status(context.Context, *connect.Request[v1.PoolsStatusRequest]) (*connect.Response[v1.PoolsStatusResponse], error)
 	// Reset forgets what keys have failed with.
 	Reset(context.Context, *connect.Request[v1.ResetPoolsRequest]) (*connect.Response[v1.ResetPoolsResponse], error)
@@ -452,6 +454,7 @@ func (UnimplementedPoolsServiceHandler) Enable(context.Context, *connect.Request
 
 // LimitsServiceClient is a client for the weir.admin.v1.LimitsService service.
 type LimitsServiceClient interface {
+	// Usage tells where the limits of a key stand, or all that are in use.
 	Usage(context.Context, *connect.Request[v1.LimitsUsageRequest]) (*connect.Response[v1.LimitsUsageResponse], error)
 	// Reset forgets what a key's own limits have counted. Slots stay: they tell what
 	// runs.
@@ -503,6 +506,7 @@ func (c *limitsServiceClient) Reset(ctx context.Context, req *connect.Request[v1
 
 // LimitsServiceHandler is an implementation of the weir.admin.v1.LimitsService service.
 type LimitsServiceHandler interface {
+	// Usage tells where the limits of a key stand, or all that are in use.
 	Usage(context.Context, *connect.Request[v1.LimitsUsageRequest]) (*connect.Response[v1.LimitsUsageResponse], error)
 	// Reset forgets what a key's own limits have counted. Slots stay: they tell what
 	// runs.
@@ -554,6 +558,7 @@ func (UnimplementedLimitsServiceHandler) Reset(context.Context, *connect.Request
 
 // ExchangesServiceClient is a client for the weir.admin.v1.ExchangesService service.
 type ExchangesServiceClient interface {
+	// List tells of the requests that are being served.
 	List(context.Context, *connect.Request[v1.ListExchangesRequest]) (*connect.Response[v1.ListExchangesResponse], error)
 	// Cancel ends one: the client gets an error, or its stream breaks off, and the
 	// upstream is let go. What it has used is charged.
@@ -605,6 +610,7 @@ func (c *exchangesServiceClient) Cancel(ctx context.Context, req *connect.Reques
 
 // ExchangesServiceHandler is an implementation of the weir.admin.v1.ExchangesService service.
 type ExchangesServiceHandler interface {
+	// List tells of the requests that are being served.
 	List(context.Context, *connect.Request[v1.ListExchangesRequest]) (*connect.Response[v1.ListExchangesResponse], error)
 	// Cancel ends one: the client gets an error, or its stream breaks off, and the
 	// upstream is let go. What it has used is charged.
