@@ -23,7 +23,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	// A second signal ends the program at once.
 	context.AfterFunc(ctx, stop)
-	code := run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)
+	code := run(ctx, os.Args[1:], os.LookupEnv, os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
@@ -48,6 +48,7 @@ type cli struct {
 	Pool     poolCmd     `cmd:"" help:"Show how upstreams and their keys do, or reset, disable and enable keys."`
 	Usage    usageCmd    `cmd:"" help:"Sum the usage ledger: by key, model, day and more."`
 	Keys     keysCmd     `cmd:"" help:"Make, list, change, rotate and revoke client keys."`
+	Smoke    smokeCmd    `cmd:"" help:"Try a gateway from outside, as its clients use it."`
 	Simulate simulateCmd `cmd:"" help:"Run a scripted OpenAI-compatible upstream, for demos and tests."`
 	Version  versionCmd  `cmd:"" help:"Print the versions of weir and of the Envoy it is made for."`
 }
@@ -56,6 +57,7 @@ type cli struct {
 type env struct {
 	ctx            context.Context //nolint:containedctx // lives as long as run
 	getenv         func(string) (string, bool)
+	stdin          io.Reader
 	stdout, stderr io.Writer
 }
 
@@ -70,7 +72,7 @@ type exit int
 
 // run is the program. It returns the exit code: 0 fine, 1 the answer is no, 2
 // wrong usage.
-func run(ctx context.Context, args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) (code int) {
+func run(ctx context.Context, args []string, getenv func(string) (string, bool), stdin io.Reader, stdout, stderr io.Writer) (code int) {
 	defer func() {
 		if e, ok := recover().(exit); ok {
 			code = int(e)
@@ -84,7 +86,7 @@ func run(ctx context.Context, args []string, getenv func(string) (string, bool),
 		return 2
 	}
 	var usage usageError
-	switch err := command.Run(&env{ctx: ctx, getenv: getenv, stdout: stdout, stderr: stderr}); {
+	switch err := command.Run(&env{ctx: ctx, getenv: getenv, stdin: stdin, stdout: stdout, stderr: stderr}); {
 	case err == nil:
 		return 0
 	case errors.As(err, &usage):
