@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -62,10 +63,16 @@ func TestCommandsOverTheNetwork(t *testing.T) {
 			t.Errorf("weir %v: exit status %d, %s", c.args, code, out)
 		}
 	}
-	for _, args := range [][]string{{"keys", "list"}, {"pool"}, {"limits"}, {"keys", "reload"}} {
+	for _, args := range [][]string{{"keys", "list"}, {"pool"}, {"limits"}, {"keys", "reload"}, {"top"}} {
 		if out, code := run("wrong.token", args...); code != 1 || !strings.Contains(out, "does not know the token in wrong.token") {
 			t.Errorf("weir %v with a wrong token: exit status %d, %s", args, code, out)
 		}
+	}
+	if out, code := run("admin.token", "top", "-n", "2", "--interval", "200ms"); code != 0 || strings.Count(out, "weir at "+r.Admin) != 2 || !strings.Contains(out, "2 of 2 usable") || strings.Contains(out, "\x1b") {
+		t.Errorf("weir top: exit status %d, %s", code, out)
+	}
+	if out, code := run("admin.token", "top", "-n", "1", "-o", "json"); code != 0 || !json.Valid([]byte(out)) || !strings.Contains(out, `"rates":null`) {
+		t.Errorf("weir top -o json: exit status %d, %s", code, out)
 	}
 	if status, body := r.asked("/admin/reset-failed-keys", "", adminToken); status != http.StatusOK || fmt.Sprint(body["changed"]) != "0" {
 		t.Errorf("reset-failed-keys: %d %v", status, body)
@@ -75,7 +82,7 @@ func TestCommandsOverTheNetwork(t *testing.T) {
 			t.Errorf("no audit line %q", want)
 		}
 	}
-	if n := strings.Count(r.Log(), `"audit":"refused"`); n != 4 {
-		t.Errorf("%d audit lines of refusals, want 4", n)
+	if n := strings.Count(r.Log(), `"audit":"refused"`); n != 5 {
+		t.Errorf("%d audit lines of refusals, want 5", n)
 	}
 }

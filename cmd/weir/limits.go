@@ -100,7 +100,8 @@ func (c *limitsResetCmd) Run(e *env) error {
 	return nil
 }
 
-// ask sends a request to the running weir and reads its answer into v.
+// ask sends a request to the running weir and reads its answer into v, unless that is
+// nil.
 func (f askFlags) ask(e *env, method, path string, v any) (raw []byte, err error) {
 	client, base, where, err := f.weir(e)
 	if err != nil {
@@ -131,6 +132,9 @@ func (f askFlags) ask(e *env, method, path string, v any) (raw []byte, err error
 			refusal.Error = resp.Status
 		}
 		return nil, errors.New(refusal.Error)
+	}
+	if v == nil {
+		return raw, nil
 	}
 	if err := json.Unmarshal(raw, v); err != nil {
 		return nil, fmt.Errorf("read weir's answer: %w", err)

@@ -48,6 +48,7 @@ type cli struct {
 	Pool     poolCmd     `cmd:"" help:"Show how upstreams and their keys do, or reset, disable and enable keys."`
 	Usage    usageCmd    `cmd:"" help:"Sum the usage ledger: by key, model, day and more."`
 	Keys     keysCmd     `cmd:"" help:"Make, list, change, rotate and revoke client keys."`
+	Top      topCmd      `cmd:"" help:"Watch a running weir: traffic, upstreams, limits, requests in flight."`
 	Smoke    smokeCmd    `cmd:"" help:"Try a gateway from outside, as its clients use it."`
 	Simulate simulateCmd `cmd:"" help:"Run a scripted OpenAI-compatible upstream, for demos and tests."`
 	Version  versionCmd  `cmd:"" help:"Print the versions of weir and of the Envoy it is made for."`

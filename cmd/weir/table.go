@@ -51,6 +51,19 @@ func (t *table) print(w io.Writer) error {
 	return out.Flush()
 }
 
+// text is the table as lines, without a foot.
+func (t *table) text() []string {
+	var b strings.Builder
+	out := bufio.NewWriter(&b)
+	widths := t.widths()
+	t.fit(widths)
+	for _, row := range append([][]string{t.head}, t.rows...) {
+		t.row(out, widths, row)
+	}
+	_ = out.Flush() // memory
+	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+}
+
 // widths are what the columns need, in characters.
 func (t *table) widths() []int {
 	widths := make([]int, len(t.head))
