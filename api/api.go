@@ -135,12 +135,10 @@ func (a *API) models(w http.ResponseWriter, _ *http.Request, key *keyring.Key) *
 // model tells of one model; its name may hold slashes.
 func (a *API) model(w http.ResponseWriter, r *http.Request, key *keyring.Key) *openai.Error {
 	name, info := strings.CutSuffix(r.PathValue("id"), "/info")
-	route, ok := a.opts.Models.Table().Resolve(name)
+	table := a.opts.Models.Table()
+	route, ok := table.Resolve(name)
 	if !ok || name == "" || !gateway.ModelAllowed(key, route.Model) {
-		return &openai.Error{
-			Status: http.StatusNotFound, Type: openai.TypeInvalidRequest, Code: openai.CodeModelNotFound, Param: "model",
-			Message: "The model `" + name + "` does not exist or you do not have access to it. GET /v1/models lists those you can use.",
-		}
+		return gateway.UnknownModel(table, name)
 	}
 	if info {
 		writeJSON(w, http.StatusOK, a.info(route, name))

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -81,9 +82,23 @@ func TestRewriteResponse(t *testing.T) {
 func TestDiscover(t *testing.T) {
 	t.Parallel()
 	sim := simulator.New(simulator.Options{Models: []simulator.Model{{Name: "org/found", Context: 4321}}})
-	server := httptest.NewServer(sim)
+	var listing atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/models" && !listing.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		sim.ServeHTTP(w, r)
+	}))
 	t.Cleanup(server.Close)
 	r := start(t, fixture{upstreams: fmt.Sprintf("  - {name: disc, url: %q, models: discover}\n", server.URL+"/v1")})
+	// Before that nobody knows whether a model exists.
+	for _, got := range []reply{r.post(`{"model":"org/found","messages":[{"role":"user","content":"hi"}]}`), r.do(http.MethodGet, "/v1/models/org/found", "")} {
+		if got.status != http.StatusServiceUnavailable || got.code() != "no_upstream" || got.header.Get("Retry-After") != "2" {
+			t.Errorf("before the models are known: status %d, %v, %s", got.status, got.header, got.body)
+		}
+	}
+	listing.Store(true)
 	r.eventually("the model is there", func() bool {
 		return r.do(http.MethodGet, "/v1/models/org/found", "").status == http.StatusOK
 	})

@@ -178,24 +178,39 @@ func (x *Exchange) admit(ctx context.Context, body []byte) *openai.Error {
 // resolve finds the route of the model that the client asks for. A model that
 // does not exist and one that is not the key's are answered alike.
 func (x *Exchange) resolve() (*upstream.Route, *openai.Error) {
-	route, ok := x.g.models.Table().Resolve(x.asking)
+	table := x.g.models.Table()
+	route, ok := table.Resolve(x.asking)
 	switch {
+	case !ok && table.Learning():
+		return nil, UnknownModel(table, x.asking)
 	case x.asking == "" && !ok:
 		return nil, &openai.Error{
 			Status: http.StatusBadRequest, Type: openai.TypeInvalidRequest, Code: openai.CodeMissingParameter, Param: "model",
 			Message: "You must provide a model parameter: GET /v1/models lists those you can use.",
 		}
 	case !ok || !ModelAllowed(x.key, route.Model):
-		return nil, &openai.Error{
-			Status: http.StatusNotFound, Type: openai.TypeInvalidRequest, Code: openai.CodeModelNotFound, Param: "model",
-			Message: "The model `" + x.asking + "` does not exist or you do not have access to it. GET /v1/models lists those you can use.",
-		}
+		return nil, UnknownModel(table, x.asking)
 	}
 	x.model = route.Model
 	if x.asking == "" {
 		x.asking = route.Model.Name
 	}
 	return route, nil
+}
+
+// UnknownModel is what is said of a model that is not in the table, or not the key's.
+func UnknownModel(table *upstream.Table, name string) *openai.Error {
+	const listing = 2 * time.Second // until the upstream is asked again
+	if _, ok := table.Resolve(name); !ok && table.Learning() {
+		return &openai.Error{
+			Status: http.StatusServiceUnavailable, Type: openai.TypeUnavailable, Code: openai.CodeNoUpstream, RetryAfter: listing,
+			Message: "It is not known yet which models there are: an upstream has not listed its models. Try again.",
+		}
+	}
+	return &openai.Error{
+		Status: http.StatusNotFound, Type: openai.TypeInvalidRequest, Code: openai.CodeModelNotFound, Param: "model",
+		Message: "The model `" + name + "` does not exist or you do not have access to it. GET /v1/models lists those you can use.",
+	}
 }
 
 // ModelAllowed tells whether a key may use a model, under whichever of its names.

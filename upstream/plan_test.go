@@ -122,7 +122,13 @@ func TestOffers(t *testing.T) {
 	local, _ := d.Server("local")
 	other, _ := d.Server("other")
 	d.learn(local, []config.Model{{Name: "mine", Context: 4096}, {Name: "found", Context: 100}, {Name: "openai-gpt-oss-20b", Context: 9}})
+	if !d.Table().Learning() {
+		t.Error("all is known before every server has listed its models")
+	}
 	d.learn(other, []config.Model{{Name: "found", Context: 200}})
+	if d.Table().Learning() {
+		t.Error("something is unknown after every server has listed its models")
+	}
 	for model, want := range map[string][]string{
 		"mine":                  {"local/mine"},
 		"found":                 {"local/found", "other/found"},

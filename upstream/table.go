@@ -24,6 +24,7 @@ type Table struct {
 	byName       map[string]*Route // under the name and each alias
 	models       []config.Model    // in the order of the configuration, then of the offers
 	defaultModel string
+	learning     bool
 }
 
 // newTable makes a table of the configured models and of what the servers offer.
@@ -53,6 +54,7 @@ func newTable(cfg *config.Config, servers []*Server) *Table {
 	}
 	configured := len(routes)
 	for _, s := range servers {
+		t.learning = t.learning || s.Offer == config.Discover && s.found.Load() == nil
 		for _, m := range s.offers() {
 			r, ok := t.byName[m.Name]
 			switch {
@@ -113,6 +115,10 @@ func (t *Table) Resolve(name string) (*Route, bool) {
 	r, ok := t.byName[name]
 	return r, ok
 }
+
+// Learning tells that a server that lists its models itself has not done so yet: a
+// model that is not in the table may exist.
+func (t *Table) Learning() bool { return t.learning }
 
 // Models are the models that can be named.
 func (t *Table) Models() []config.Model { return t.models }
