@@ -14,7 +14,7 @@ run: build envoy ## Run weir with Envoy in front (ARGS="…" go to `weir up`)
 
 .PHONY: build
 build: go ## Build bin/weir
-	@go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/weir ./cmd/weir
+	@CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/weir ./cmd/weir
 
 .PHONY: test
 test: go envoy redis sdks ## Prove it all: vet, unit and end-to-end tests, with the race detector (ARGS="…" go to `go test`)
@@ -23,6 +23,14 @@ test: go envoy redis sdks ## Prove it all: vet, unit and end-to-end tests, with 
 .PHONY: lint
 lint: go ## Check style and layering with golangci-lint
 	@scripts/lint.sh run
+
+.PHONY: deploy-test
+deploy-test: go ## Look at the files of deployments as the programs that read them do
+	@scripts/deploy-test.sh
+
+.PHONY: compose-test
+compose-test: go ## Run docker-compose.yml on a Docker of its own, and disturb it (root on Debian)
+	@deploy/compose/test/run --must
 
 .PHONY: bench
 bench: go envoy redis ## Measure what weir adds to a request, and what limits cost (ARGS="…" go to the benchmark)
@@ -48,7 +56,7 @@ clean: ## Remove what was built and installed in this folder
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { gsub(/\$$\$$/, "$$", $$2); printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { gsub(/\$$\$$/, "$$", $$2); printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Helpers of the above.
 .PHONY: go redis sdks

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Looks at the files of deployments as the programs that read them do.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+main() {
+	go vet -C "$root/deploy/test" ./...
+	# Not from Go's cache of results, which knows nothing of files outside of the module.
+	go test -C "$root/deploy/test" -count 1 ./...
+}
+
+main "$@"
