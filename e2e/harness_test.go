@@ -162,7 +162,7 @@ func writeFile(t *testing.T, file, text string) {
 }
 
 // secrets are what nothing may show.
-var secrets = []string{goodKey, otherKey, "sk-upstream-canary-", promptCanary}
+var secrets = []string{goodKey, otherKey, adminToken, "sk-upstream-canary-", promptCanary}
 
 // close looks for what must never be: races, panics, and secrets or prompts in
 // anything that weir or Envoy tell or keep.
