@@ -105,6 +105,62 @@ func stopCuts(t *testing.T, r *rig) {
 	}
 }
 
+// TestDrain takes Envoy out of service while an answer streams, which comes to its end.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	r := start(t, fixture{model: "tokens=40,pace=50ms", killed: true})
+	resp, err := r.send(t.Context(), http.MethodPost, "/v1/chat/completions", chat(`"stream":true`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	drain := exec.CommandContext(t.Context(), binary, "drain", "--run-dir", r.runDir, "--wait", "1s", "--quit")
+	var told strings.Builder
+	drain.Stdout, drain.Stderr = &told, &told
+	if err := drain.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// At first requests are taken, and their connections closed.
+	r.eventually("connections are closed after their requests", func() bool {
+		resp, err := r.send(t.Context(), http.MethodGet, "/v1/models", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode == http.StatusOK && resp.Close
+	})
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || !strings.HasSuffix(string(body), "data: [DONE]\n\n") {
+		t.Errorf("the answer was cut: %v, %q", err, body[max(0, len(body)-100):])
+	}
+	if err := drain.Wait(); err != nil || told.Len() > 0 {
+		t.Errorf("weir drain: %v, %s", err, told.String())
+	}
+	select {
+	case <-r.Done():
+	case <-time.After(10 * time.Second):
+		t.Error("Envoy goes on")
+	}
+	if records := r.records(); len(records) != 1 || records[0].Outcome != ledger.OK {
+		t.Errorf("ledger %+v", records)
+	}
+}
+
+// TestDrainGivesUp: an answer that takes too long is told of.
+func TestDrainGivesUp(t *testing.T) {
+	t.Parallel()
+	r := start(t, fixture{model: "tokens=100,pace=50ms"})
+	resp, err := r.send(t.Context(), http.MethodPost, "/v1/chat/completions", chat(`"stream":true`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	out, err := exec.CommandContext(t.Context(), binary, "drain", "--run-dir", r.runDir, "--wait", "0s", "--timeout", "300ms").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "1 requests did not end within 300ms") {
+		t.Errorf("%v, %s", err, out)
+	}
+}
+
 // TestEnvoyDiesWithWeir kills weir without a word.
 func TestEnvoyDiesWithWeir(t *testing.T) {
 	t.Parallel()

@@ -35,6 +35,31 @@ func (a *Admin) Drain(ctx context.Context) error {
 	return err
 }
 
+// Fail has Envoy ask clients to use their connections no further, while it takes new
+// ones.
+func (a *Admin) Fail(ctx context.Context) error {
+	_, err := a.call(ctx, http.MethodPost, "/healthcheck/fail")
+	return err
+}
+
+// Active counts clients' requests that have not ended.
+func (a *Admin) Active(ctx context.Context) (n int, err error) {
+	body, err := a.call(ctx, http.MethodGet, `/stats?filter=^http\.public\.downstream_rq_active$`)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := fmt.Sscanf(string(body), "http.public.downstream_rq_active: %d", &n); err != nil {
+		return 0, fmt.Errorf("read Envoy's statistics: %q: %w", body, err)
+	}
+	return n, nil
+}
+
+// Quit ends Envoy, and every connection.
+func (a *Admin) Quit(ctx context.Context) error {
+	_, err := a.call(ctx, http.MethodPost, "/quitquitquit")
+	return err
+}
+
 // Dump returns Envoy's whole configuration as JSON.
 func (a *Admin) Dump(ctx context.Context) ([]byte, error) {
 	return a.call(ctx, http.MethodGet, "/config_dump?include_eds")

@@ -44,6 +44,7 @@ type cli struct {
 	Check    checkCmd    `cmd:"" help:"Check the configuration and the key files."`
 	Envoy    envoyCmd    `cmd:"" help:"Print Envoy's bootstrap."`
 	Health   healthCmd   `cmd:"" help:"Ask a running weir how it does: exit code 0 if requests should be sent to it, else 1."`
+	Drain    drainCmd    `cmd:"" help:"Take the Envoy before a running weir out of service, without cutting an answer."`
 	Limits   limitsCmd   `cmd:"" help:"Show where limits stand, or reset them."`
 	Pool     poolCmd     `cmd:"" help:"Show how upstreams and their keys do, or reset, disable and enable keys."`
 	Usage    usageCmd    `cmd:"" help:"Sum the usage ledger: by key, model, day and more."`

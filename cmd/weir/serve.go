@@ -150,6 +150,7 @@ func (c *serveCmd) Run(e *env) error {
 		log.Warn().Str("file", envoy.BootstrapFile).Msg("Envoy's bootstrap has changed: an Envoy that runs takes it when it is started again")
 	}
 	log.Info().Str("grpc", s.sockets.GRPC).Str("api", s.sockets.API).Msg("weir is ready for Envoy")
+	notify(e, notifyReady, log)
 	if site.secret != "" {
 		fmt.Fprintf(e.stdout, "Demo key: %s\n", site.secret)
 	}
@@ -158,6 +159,7 @@ func (c *serveCmd) Run(e *env) error {
 		return errors.Join(fmt.Errorf("a server ended: %w", err), s.stop())
 	case <-e.ctx.Done():
 	}
+	notify(e, notifyStopping, log)
 	return c.stopServer(s, done)
 }
 
@@ -268,6 +270,7 @@ func (c *upCmd) withEnvoy(e *env, binary string, site *site, s *server, done <-c
 		return stop(err)
 	}
 	c.announce(e, site, s, addr)
+	notify(e, notifyReady, s.log)
 	select {
 	case <-p.Done():
 		return stop(p.Err())
@@ -275,6 +278,7 @@ func (c *upCmd) withEnvoy(e *env, binary string, site *site, s *server, done <-c
 		return errors.Join(fmt.Errorf("a server ended: %w", err), s.stop())
 	case <-e.ctx.Done():
 	}
+	notify(e, notifyStopping, s.log)
 	if err := p.Admin.Drain(context.WithoutCancel(e.ctx)); err != nil {
 		s.log.Warn().Err(err).Msg("Envoy could not be told to drain")
 	}
