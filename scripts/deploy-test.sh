@@ -5,6 +5,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 main() {
+	if in_ci && can_apt && ! have systemd-analyze; then apt_install systemd; fi
 	go vet -C "$root/deploy/test" ./...
 	# Not from Go's cache of results, which knows nothing of files outside of the module.
 	go test -C "$root/deploy/test" -count 1 ./...
