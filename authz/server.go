@@ -53,6 +53,13 @@ func (s *Server) Check(_ context.Context, req *authv3.CheckRequest) (*authv3.Che
 
 // caller is the key that a request may be answered for.
 func (s *Server) caller(a *authv3.AttributeContext, now time.Time) (*keyring.Key, *openai.Error) {
+	// Envoy joins the values of several Host lines (RFC 9112, section 3.2).
+	if strings.Contains(a.GetRequest().GetHttp().GetHost(), ",") {
+		return nil, &openai.Error{
+			Status: http.StatusBadRequest, Type: openai.TypeInvalidRequest,
+			Message: "The request has more than one Host header. Send one.",
+		}
+	}
 	headers := a.GetRequest().GetHttp().GetHeaderMap().GetHeaders()
 	secret, err := credential(headers)
 	if err != nil {

@@ -66,6 +66,10 @@ var localErrors = []struct {
 		Status: http.StatusBadGateway, Type: openai.TypeServer, Code: openai.CodeUpstreamError,
 		Message: "The upstream server broke the connection off before it answered.",
 	}},
+	{`response.code == 501`, openai.Error{
+		Status: http.StatusNotImplemented, Type: openai.TypeInvalidRequest,
+		Message: "The request has a Transfer-Encoding that this gateway does not take: send 'chunked', or a Content-Length.",
+	}},
 	{`response.code >= 500`, openai.Error{
 		Status: http.StatusServiceUnavailable, Type: openai.TypeUnavailable, Code: openai.CodeNoUpstream, RetryAfter: time.Second,
 		Message: "No upstream server can be reached at the moment. Try again shortly.",
