@@ -18,7 +18,8 @@ const peekBatch = 200
 // LimitUsage is where one limit stands.
 type LimitUsage struct {
 	Limit          string        `json:"limit"`
-	Scope          string        `json:"scope"` // for people: "key k_7f3, model m"
+	Scope          string        `json:"scope"`         // for people: "key k_7f3, model m"
+	Key            string        `json:"key,omitempty"` // id of the only key that is counted there
 	Unit           string        `json:"unit"`
 	Window         string        `json:"window,omitempty"` // 1m0s, or a period of the calendar
 	Used           int64         `json:"used"`             // in the limit's unit
@@ -107,7 +108,7 @@ func (g *Gateway) ResetLimits(ctx context.Context, keyID, limit string) (int, er
 	var charges []ratelimit.Charge
 	for _, p := range places {
 		// What others share is not one key's to reset.
-		if p.charge.Limit.Unit != ratelimit.Concurrency && p.own && (limit == "" || p.charge.Limit.Name == limit) {
+		if p.charge.Limit.Unit != ratelimit.Concurrency && p.own != "" && (limit == "" || p.charge.Limit.Name == limit) {
 			charges = append(charges, p.charge)
 		}
 	}
@@ -125,13 +126,13 @@ func (g *Gateway) ResetLimits(ctx context.Context, keyID, limit string) (int, er
 type counted struct {
 	charge ratelimit.Charge
 	rule   *rule
-	own    bool // nobody else is counted there
+	own    string // id of the only key that is counted there; "": there may be others
 }
 
 func (c *counted) usage(s ratelimit.State) LimitUsage {
 	l := c.charge.Limit
 	u := LimitUsage{
-		Limit: l.Name, Scope: scopeName(c.charge.Scope), Unit: unitName(l.Unit), Used: s.Used, Max: l.Max,
+		Limit: l.Name, Scope: scopeName(c.charge.Scope), Key: c.own, Unit: unitName(l.Unit), Used: s.Used, Max: l.Max,
 		Remaining: s.Remaining, Reset: s.Reset, ResetMS: milliseconds(s.Reset), Shadow: l.Shadow, OnStoreFailure: c.rule.failure.String(),
 	}
 	if l.Unit != ratelimit.Concurrency {
@@ -170,8 +171,11 @@ func (g *Gateway) placesOf(ring *keyring.Ring, keys []*keyring.Key) ([]counted, 
 				at := place{r.limit.ID(), scope}
 				if !seen[at] {
 					seen[at] = true
-					own := slices.Contains(strings.Split(scope, "/"), "key:"+escape(key.ID))
-					all = append(all, counted{ratelimit.Charge{Limit: r.limit, Scope: scope}, &r, own})
+					c := counted{charge: ratelimit.Charge{Limit: r.limit, Scope: scope}, rule: &r}
+					if slices.Contains(strings.Split(scope, "/"), "key:"+escape(key.ID)) {
+						c.own = key.ID
+					}
+					all = append(all, c)
 				}
 			}
 		}

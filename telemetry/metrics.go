@@ -89,6 +89,9 @@ func histogramOpts(name, help string, buckets []float64) prometheus.HistogramOpt
 // Registerer takes metrics of other parts, such as gauges read at each scrape.
 func (m *Metrics) Registerer() prometheus.Registerer { return m.registry }
 
+// Gatherer reads them all.
+func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
+
 // Gauge registers a gauge that is read at each scrape.
 func (m *Metrics) Gauge(name, help string, read func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
