@@ -44,6 +44,7 @@ type Admin struct {
 	gateway   *gateway.Gateway
 	upstreams *upstream.Directory
 	keys      *keyring.Keyring
+	services  Services
 	log       zerolog.Logger
 	token     *Token // set by Guarded; nil: there is none
 }
@@ -66,24 +67,38 @@ func New(opts Options) *Admin {
 	}
 	limit := connect.WithReadMaxBytes(maxRequest)
 	plans := func() []string { return slices.Sorted(maps.Keys(opts.Config().Plans)) }
-	a.mux.Handle(adminv1connect.NewKeysServiceHandler(NewKeys(opts.Keys, plans, opts.Log), limit))
-	a.mux.Handle(adminv1connect.NewPoolsServiceHandler(pools{a}, limit))
-	a.mux.Handle(adminv1connect.NewLimitsServiceHandler(limits{a}, limit))
-	a.mux.Handle(adminv1connect.NewExchangesServiceHandler(exchanges{a}, limit))
-	a.mux.Handle(adminv1connect.NewConfigServiceHandler(&configs{a, opts}, limit))
+	a.services = Services{NewKeys(opts.Keys, plans, opts.Log), pools{a}, limits{a}, exchanges{a}, &configs{a, opts}}
+	a.mux.Handle(adminv1connect.NewKeysServiceHandler(a.services.Keys, limit))
+	a.mux.Handle(adminv1connect.NewPoolsServiceHandler(a.services.Pools, limit))
+	a.mux.Handle(adminv1connect.NewLimitsServiceHandler(a.services.Limits, limit))
+	a.mux.Handle(adminv1connect.NewExchangesServiceHandler(a.services.Exchanges, limit))
+	a.mux.Handle(adminv1connect.NewConfigServiceHandler(a.services.Config, limit))
 	return a
 }
 
+// Services are what the handlers answer with, for callers in this process. Changes are
+// noted with the name of the operator that [As] has put into the context.
+type Services struct {
+	Keys      adminv1connect.KeysServiceHandler
+	Pools     adminv1connect.PoolsServiceHandler
+	Limits    adminv1connect.LimitsServiceHandler
+	Exchanges adminv1connect.ExchangesServiceHandler
+	Config    adminv1connect.ConfigServiceHandler
+}
+
+// Services are those of this handler.
+func (a *Admin) Services() Services { return a.services }
+
 // ServeHTTP answers one request of the owner's.
 func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a.mux.ServeHTTP(w, r.WithContext(as(r.Context(), "ops.sock")))
+	a.mux.ServeHTTP(w, r.WithContext(As(r.Context(), "ops.sock")))
 }
 
 // who is the key of a context's operator.
 type who struct{}
 
-// as notes who asks.
-func as(ctx context.Context, operator string) context.Context {
+// As notes who asks, for the log.
+func As(ctx context.Context, operator string) context.Context {
 	return context.WithValue(ctx, who{}, operator)
 }
 

@@ -28,10 +28,21 @@ func (s pools) Status(context.Context, *connect.Request[adminv1.PoolsStatusReque
 }
 
 func poolKey(k *pool.KeyStatus) *adminv1.PoolKey {
-	return &adminv1.PoolKey{
+	m := &adminv1.PoolKey{
 		Id: k.ID, Label: k.Label, Last4: k.Last4, State: k.State.String(), Why: string(k.Why), Until: timestamp(k.Until),
 		InFlight: int32(k.InFlight), Requests: k.Requests, Tokens: k.Tokens, SuccessRate: k.SuccessRate, //nolint:gosec // requests of a key
+		Weight: int32(k.Weight), Successes: k.Successes, //nolint:gosec // the configuration bounds it
 	}
+	for class, n := range k.Failures {
+		if m.Failures == nil {
+			m.Failures = map[string]int64{}
+		}
+		m.Failures[class.String()] = n
+	}
+	if f := k.LastFailure; f != nil {
+		m.LastFailure = &adminv1.PoolFailure{Class: f.Class.String(), Status: int32(f.Status), At: timestamp(f.At)} //nolint:gosec // an HTTP status
+	}
+	return m
 }
 
 // Reset forgets what keys have failed with.
@@ -74,7 +85,7 @@ func (s limits) Usage(ctx context.Context, req *connect.Request[adminv1.LimitsUs
 	for _, u := range list {
 		out.Limits = append(out.Limits, &adminv1.LimitUsage{
 			Limit: u.Limit, Scope: u.Scope, Unit: u.Unit, Window: u.Window, Used: u.Used, Max: u.Max, Remaining: u.Remaining,
-			ResetMs: u.ResetMS, Shadow: u.Shadow, OnStoreFailure: u.OnStoreFailure,
+			ResetMs: u.ResetMS, Shadow: u.Shadow, OnStoreFailure: u.OnStoreFailure, Key: u.Key,
 		})
 	}
 	return connect.NewResponse(out), nil

@@ -6,10 +6,13 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"connectrpc.com/connect"
 )
@@ -21,11 +24,12 @@ const minToken = 16
 type Token struct {
 	file   string
 	digest atomic.Pointer[[sha256.Size]byte]
+	brake  *brake
 }
 
 // OpenToken reads the file of a token.
 func OpenToken(file string) (*Token, error) {
-	t := &Token{file: file}
+	t := &Token{file: file, brake: newBrake()}
 	return t, t.Reload()
 }
 
@@ -47,14 +51,35 @@ func (t *Token) Reload() error {
 	return nil
 }
 
-// shown tells whether a request shows the token. How long it takes tells nothing of it.
-func (t *Token) shown(r *http.Request) bool {
-	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	d := sha256.Sum256([]byte(strings.TrimSpace(secret)))
-	return strings.EqualFold(scheme, "bearer") && subtle.ConstantTimeCompare(d[:], t.digest.Load()[:]) == 1
+// Check tells whether a secret, which came from that address, is the token. How long
+// that takes tells nothing of the token. Who guesses too often is not listened to for a
+// while: wait is how long that is, and 0 for all others.
+func (t *Token) Check(remoteAddr, secret string) (ok bool, wait time.Duration) {
+	if secret == "" {
+		return false, 0 // which is no guess
+	}
+	d := sha256.Sum256([]byte(secret))
+	ok = subtle.ConstantTimeCompare(d[:], t.digest.Load()[:]) == 1
+	wait = t.brake.try(sourceOf(remoteAddr), d, ok)
+	return ok && wait == 0, wait
 }
 
-const unauthorized = "show the admin token, as: Authorization: Bearer TOKEN; it is in the file that admin.token_file in weir.yaml names"
+// Mark is another one after the token has changed, and tells nothing of it.
+func (t *Token) Mark() any { return t.digest.Load() }
+
+// shown checks the token of a request.
+func (t *Token) shown(r *http.Request) (ok bool, wait time.Duration) {
+	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "bearer") {
+		secret = ""
+	}
+	return t.Check(r.RemoteAddr, strings.TrimSpace(secret))
+}
+
+const (
+	unauthorized = "show the admin token, as: Authorization: Bearer TOKEN; it is in the file that admin.token_file in weir.yaml names"
+	tooMany      = "too many wrong tokens came from your address: try again in %d seconds"
+)
 
 // services is how the paths of services begin.
 const services = "/weir.admin."
@@ -62,18 +87,36 @@ const services = "/weir.admin."
 // Guarded answers over the network: those who show the token.
 func (a *Admin) Guarded(token *Token) http.Handler {
 	a.token = token
-	refusals := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if token.shown(r) {
-			a.mux.ServeHTTP(w, r.WithContext(as(r.Context(), "token from "+r.RemoteAddr)))
+		ok, wait := token.shown(r)
+		if ok {
+			a.mux.ServeHTTP(w, r.WithContext(As(r.Context(), "token from "+r.RemoteAddr)))
 			return
 		}
 		a.log.Warn().Str("audit", "refused").Str("who", r.RemoteAddr).Str("path", r.URL.Path).Msg("somebody asked for admin without the token")
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		if strings.HasPrefix(r.URL.Path, services) && refusals.IsSupported(r) {
-			_ = refusals.Write(w, r, connect.NewError(connect.CodeUnauthenticated, errors.New(unauthorized))) // the client may be gone
+		if wait > 0 {
+			seconds := RetryAfter(w, wait)
+			refuse(w, r, http.StatusTooManyRequests, connect.NewError(connect.CodeResourceExhausted, fmt.Errorf(tooMany, seconds)))
 			return
 		}
-		write(w, http.StatusUnauthorized, Error{unauthorized})
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		refuse(w, r, http.StatusUnauthorized, connect.NewError(connect.CodeUnauthenticated, errors.New(unauthorized)))
 	})
+}
+
+// RetryAfter tells a client when to come back, and answers the same in whole seconds.
+func RetryAfter(w http.ResponseWriter, wait time.Duration) int {
+	seconds := int(math.Ceil(wait.Seconds()))
+	w.Header().Set("Retry-After", strconv.Itoa(seconds))
+	return seconds
+}
+
+// refuse answers in the protocol of the request.
+func refuse(w http.ResponseWriter, r *http.Request, status int, err *connect.Error) {
+	refusals := connect.NewErrorWriter()
+	if strings.HasPrefix(r.URL.Path, services) && refusals.IsSupported(r) {
+		_ = refusals.Write(w, r, err) // the client may be gone
+		return
+	}
+	write(w, status, Error{err.Message()})
 }

@@ -99,6 +99,46 @@ func TestAdminNeedsItsToken(t *testing.T) {
 	}
 }
 
+// TestAdminSlowsGuessesDown keeps those who guess out for a while, whatever they show.
+func TestAdminSlowsGuessesDown(t *testing.T) {
+	t.Parallel()
+	r := start(t, fixture{extra: withAdmin(t)})
+	ask := func(token string) (status int, retryAfter string) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.Admin+"/weir.admin.v1.KeysService/List", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", "Bearer "+token)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode, resp.Header.Get("Retry-After")
+	}
+	status, guesses, retryAfter := 0, 0, ""
+	for ; guesses < 50 && status != http.StatusTooManyRequests; guesses++ {
+		status, retryAfter = ask(fmt.Sprint("guess ", guesses))
+	}
+	if retryAfter == "" {
+		t.Error("nothing says when to come back")
+	}
+	if guesses < 11 || guesses == 50 {
+		t.Errorf("%d guesses before they were slowed down", guesses)
+	}
+	if status, _ = ask(adminToken); status != http.StatusTooManyRequests {
+		t.Errorf("the right one while guesses are refused: status %d", status)
+	}
+	status, body := r.asked("/pools/reset", "", "one more")
+	if message, _ := body["error"].(string); status != http.StatusTooManyRequests || !strings.Contains(message, "try again in") {
+		t.Errorf("status %d, %v", status, body)
+	}
+	if r.overSocket("ops.sock", "/pools") == "" {
+		t.Error("the owner is kept out")
+	}
+}
+
 // TestAdminKeys follows a key through its life, over gRPC and over JSON.
 func TestAdminKeys(t *testing.T) {
 	t.Parallel()

@@ -1221,6 +1221,10 @@ type PoolKey struct {
 	Requests      int64                  `protobuf:"varint,8,opt,name=requests,proto3" json:"requests,omitempty"`
 	Tokens        int64                  `protobuf:"varint,9,opt,name=tokens,proto3" json:"tokens,omitempty"`
 	SuccessRate   float64                `protobuf:"fixed64,10,opt,name=success_rate,json=successRate,proto3" json:"success_rate,omitempty"`
+	Weight        int32                  `protobuf:"varint,11,opt,name=weight,proto3" json:"weight,omitempty"`
+	Successes     int64                  `protobuf:"varint,12,opt,name=successes,proto3" json:"successes,omitempty"`
+	Failures      map[string]int64       `protobuf:"bytes,13,rep,name=failures,proto3" json:"failures,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // by class
+	LastFailure   *PoolFailure           `protobuf:"bytes,14,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`                                                   // absent: none is known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1325,6 +1329,95 @@ func (x *PoolKey) GetSuccessRate() float64 {
 	return 0
 }
 
+func (x *PoolKey) GetWeight() int32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *PoolKey) GetSuccesses() int64 {
+	if x != nil {
+		return x.Successes
+	}
+	return 0
+}
+
+func (x *PoolKey) GetFailures() map[string]int64 {
+	if x != nil {
+		return x.Failures
+	}
+	return nil
+}
+
+func (x *PoolKey) GetLastFailure() *PoolFailure {
+	if x != nil {
+		return x.LastFailure
+	}
+	return nil
+}
+
+// PoolFailure is one that an upstream key, or its upstream, had.
+type PoolFailure struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Class         string                 `protobuf:"bytes,1,opt,name=class,proto3" json:"class,omitempty"`
+	Status        int32                  `protobuf:"varint,2,opt,name=status,proto3" json:"status,omitempty"` // HTTP; 0: there was none
+	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PoolFailure) Reset() {
+	*x = PoolFailure{}
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PoolFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PoolFailure) ProtoMessage() {}
+
+func (x *PoolFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PoolFailure.ProtoReflect.Descriptor instead.
+func (*PoolFailure) Descriptor() ([]byte, []int) {
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PoolFailure) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *PoolFailure) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *PoolFailure) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 type PoolsStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1333,7 +1426,7 @@ type PoolsStatusRequest struct {
 
 func (x *PoolsStatusRequest) Reset() {
 	*x = PoolsStatusRequest{}
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1438,7 @@ func (x *PoolsStatusRequest) String() string {
 func (*PoolsStatusRequest) ProtoMessage() {}
 
 func (x *PoolsStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1451,7 @@ func (x *PoolsStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolsStatusRequest.ProtoReflect.Descriptor instead.
 func (*PoolsStatusRequest) Descriptor() ([]byte, []int) {
-	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 type PoolsStatusResponse struct {
@@ -1370,7 +1463,7 @@ type PoolsStatusResponse struct {
 
 func (x *PoolsStatusResponse) Reset() {
 	*x = PoolsStatusResponse{}
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1382,7 +1475,7 @@ func (x *PoolsStatusResponse) String() string {
 func (*PoolsStatusResponse) ProtoMessage() {}
 
 func (x *PoolsStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1395,7 +1488,7 @@ func (x *PoolsStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolsStatusResponse.ProtoReflect.Descriptor instead.
 func (*PoolsStatusResponse) Descriptor() ([]byte, []int) {
-	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PoolsStatusResponse) GetPools() []*Pool {
@@ -1415,7 +1508,7 @@ type ResetPoolsRequest struct {
 
 func (x *ResetPoolsRequest) Reset() {
 	*x = ResetPoolsRequest{}
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1427,7 +1520,7 @@ func (x *ResetPoolsRequest) String() string {
 func (*ResetPoolsRequest) ProtoMessage() {}
 
 func (x *ResetPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1440,7 +1533,7 @@ func (x *ResetPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetPoolsRequest.ProtoReflect.Descriptor instead.
 func (*ResetPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ResetPoolsRequest) GetUpstream() string {
@@ -1466,7 +1559,7 @@ type ResetPoolsResponse struct {
 
 func (x *ResetPoolsResponse) Reset() {
 	*x = ResetPoolsResponse{}
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1571,7 @@ func (x *ResetPoolsResponse) String() string {
 func (*ResetPoolsResponse) ProtoMessage() {}
 
 func (x *ResetPoolsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1584,7 @@ func (x *ResetPoolsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetPoolsResponse.ProtoReflect.Descriptor instead.
 func (*ResetPoolsResponse) Descriptor() ([]byte, []int) {
-	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ResetPoolsResponse) GetChanged() int32 {
@@ -1511,7 +1604,7 @@ type DisablePoolKeyRequest struct {
 
 func (x *DisablePoolKeyRequest) Reset() {
 	*x = DisablePoolKeyRequest{}
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +1616,7 @@ func (x *DisablePoolKeyRequest) String() string {
 func (*DisablePoolKeyRequest) ProtoMessage() {}
 
 func (x *DisablePoolKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1536,7 +1629,7 @@ func (x *DisablePoolKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisablePoolKeyRequest.ProtoReflect.Descriptor instead.
 func (*DisablePoolKeyRequest) Descriptor() ([]byte, []int) {
-	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DisablePoolKeyRequest) GetUpstream() string {
@@ -1562,7 +1655,7 @@ type DisablePoolKeyResponse struct {
 
 func (x *DisablePoolKeyResponse) Reset() {
 	*x = DisablePoolKeyResponse{}
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1574,7 +1667,7 @@ func (x *DisablePoolKeyResponse) String() string {
 func (*DisablePoolKeyResponse) ProtoMessage() {}
 
 func (x *DisablePoolKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1587,7 +1680,7 @@ func (x *DisablePoolKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisablePoolKeyResponse.ProtoReflect.Descriptor instead.
 func (*DisablePoolKeyResponse) Descriptor() ([]byte, []int) {
-	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DisablePoolKeyResponse) GetChanged() int32 {
@@ -1607,7 +1700,7 @@ type EnablePoolKeyRequest struct {
 
 func (x *EnablePoolKeyRequest) Reset() {
 	*x = EnablePoolKeyRequest{}
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +1712,7 @@ func (x *EnablePoolKeyRequest) String() string {
 func (*EnablePoolKeyRequest) ProtoMessage() {}
 
 func (x *EnablePoolKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +1725,7 @@ func (x *EnablePoolKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnablePoolKeyRequest.ProtoReflect.Descriptor instead.
 func (*EnablePoolKeyRequest) Descriptor() ([]byte, []int) {
-	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *EnablePoolKeyRequest) GetUpstream() string {
@@ -1658,7 +1751,7 @@ type EnablePoolKeyResponse struct {
 
 func (x *EnablePoolKeyResponse) Reset() {
 	*x = EnablePoolKeyResponse{}
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1670,7 +1763,7 @@ func (x *EnablePoolKeyResponse) String() string {
 func (*EnablePoolKeyResponse) ProtoMessage() {}
 
 func (x *EnablePoolKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1683,7 +1776,7 @@ func (x *EnablePoolKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnablePoolKeyResponse.ProtoReflect.Descriptor instead.
 func (*EnablePoolKeyResponse) Descriptor() ([]byte, []int) {
-	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *EnablePoolKeyResponse) GetChanged() int32 {
@@ -1706,13 +1799,14 @@ type LimitUsage struct {
 	ResetMs        int64                  `protobuf:"varint,8,opt,name=reset_ms,json=resetMs,proto3" json:"reset_ms,omitempty"` // until nothing counts any more
 	Shadow         bool                   `protobuf:"varint,9,opt,name=shadow,proto3" json:"shadow,omitempty"`
 	OnStoreFailure string                 `protobuf:"bytes,10,opt,name=on_store_failure,json=onStoreFailure,proto3" json:"on_store_failure,omitempty"`
+	Key            string                 `protobuf:"bytes,11,opt,name=key,proto3" json:"key,omitempty"` // id of the only client key that is counted there; "": there may be others
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *LimitUsage) Reset() {
 	*x = LimitUsage{}
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1724,7 +1818,7 @@ func (x *LimitUsage) String() string {
 func (*LimitUsage) ProtoMessage() {}
 
 func (x *LimitUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1737,7 +1831,7 @@ func (x *LimitUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LimitUsage.ProtoReflect.Descriptor instead.
 func (*LimitUsage) Descriptor() ([]byte, []int) {
-	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LimitUsage) GetLimit() string {
@@ -1810,6 +1904,13 @@ func (x *LimitUsage) GetOnStoreFailure() string {
 	return ""
 }
 
+func (x *LimitUsage) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
 type LimitsUsageRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"` // id of a client key; "": all limits in use
@@ -1819,7 +1920,7 @@ type LimitsUsageRequest struct {
 
 func (x *LimitsUsageRequest) Reset() {
 	*x = LimitsUsageRequest{}
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1831,7 +1932,7 @@ func (x *LimitsUsageRequest) String() string {
 func (*LimitsUsageRequest) ProtoMessage() {}
 
 func (x *LimitsUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1844,7 +1945,7 @@ func (x *LimitsUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LimitsUsageRequest.ProtoReflect.Descriptor instead.
 func (*LimitsUsageRequest) Descriptor() ([]byte, []int) {
-	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LimitsUsageRequest) GetKey() string {
@@ -1863,7 +1964,7 @@ type LimitsUsageResponse struct {
 
 func (x *LimitsUsageResponse) Reset() {
 	*x = LimitsUsageResponse{}
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1875,7 +1976,7 @@ func (x *LimitsUsageResponse) String() string {
 func (*LimitsUsageResponse) ProtoMessage() {}
 
 func (x *LimitsUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1888,7 +1989,7 @@ func (x *LimitsUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LimitsUsageResponse.ProtoReflect.Descriptor instead.
 func (*LimitsUsageResponse) Descriptor() ([]byte, []int) {
-	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LimitsUsageResponse) GetLimits() []*LimitUsage {
@@ -1908,7 +2009,7 @@ type ResetLimitsRequest struct {
 
 func (x *ResetLimitsRequest) Reset() {
 	*x = ResetLimitsRequest{}
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1920,7 +2021,7 @@ func (x *ResetLimitsRequest) String() string {
 func (*ResetLimitsRequest) ProtoMessage() {}
 
 func (x *ResetLimitsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1933,7 +2034,7 @@ func (x *ResetLimitsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetLimitsRequest.ProtoReflect.Descriptor instead.
 func (*ResetLimitsRequest) Descriptor() ([]byte, []int) {
-	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ResetLimitsRequest) GetKey() string {
@@ -1959,7 +2060,7 @@ type ResetLimitsResponse struct {
 
 func (x *ResetLimitsResponse) Reset() {
 	*x = ResetLimitsResponse{}
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1971,7 +2072,7 @@ func (x *ResetLimitsResponse) String() string {
 func (*ResetLimitsResponse) ProtoMessage() {}
 
 func (x *ResetLimitsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1984,7 +2085,7 @@ func (x *ResetLimitsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetLimitsResponse.ProtoReflect.Descriptor instead.
 func (*ResetLimitsResponse) Descriptor() ([]byte, []int) {
-	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ResetLimitsResponse) GetReset_() int32 {
@@ -2015,7 +2116,7 @@ type Exchange struct {
 
 func (x *Exchange) Reset() {
 	*x = Exchange{}
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2027,7 +2128,7 @@ func (x *Exchange) String() string {
 func (*Exchange) ProtoMessage() {}
 
 func (x *Exchange) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2040,7 +2141,7 @@ func (x *Exchange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exchange.ProtoReflect.Descriptor instead.
 func (*Exchange) Descriptor() ([]byte, []int) {
-	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Exchange) GetId() string {
@@ -2136,7 +2237,7 @@ type ListExchangesRequest struct {
 
 func (x *ListExchangesRequest) Reset() {
 	*x = ListExchangesRequest{}
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2148,7 +2249,7 @@ func (x *ListExchangesRequest) String() string {
 func (*ListExchangesRequest) ProtoMessage() {}
 
 func (x *ListExchangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2161,7 +2262,7 @@ func (x *ListExchangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExchangesRequest.ProtoReflect.Descriptor instead.
 func (*ListExchangesRequest) Descriptor() ([]byte, []int) {
-	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListExchangesRequest) GetKey() string {
@@ -2180,7 +2281,7 @@ type ListExchangesResponse struct {
 
 func (x *ListExchangesResponse) Reset() {
 	*x = ListExchangesResponse{}
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2192,7 +2293,7 @@ func (x *ListExchangesResponse) String() string {
 func (*ListExchangesResponse) ProtoMessage() {}
 
 func (x *ListExchangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2205,7 +2306,7 @@ func (x *ListExchangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExchangesResponse.ProtoReflect.Descriptor instead.
 func (*ListExchangesResponse) Descriptor() ([]byte, []int) {
-	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListExchangesResponse) GetExchanges() []*Exchange {
@@ -2224,7 +2325,7 @@ type CancelExchangeRequest struct {
 
 func (x *CancelExchangeRequest) Reset() {
 	*x = CancelExchangeRequest{}
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2236,7 +2337,7 @@ func (x *CancelExchangeRequest) String() string {
 func (*CancelExchangeRequest) ProtoMessage() {}
 
 func (x *CancelExchangeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2249,7 +2350,7 @@ func (x *CancelExchangeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelExchangeRequest.ProtoReflect.Descriptor instead.
 func (*CancelExchangeRequest) Descriptor() ([]byte, []int) {
-	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CancelExchangeRequest) GetId() string {
@@ -2269,7 +2370,7 @@ type CancelExchangeResponse struct {
 
 func (x *CancelExchangeResponse) Reset() {
 	*x = CancelExchangeResponse{}
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2281,7 +2382,7 @@ func (x *CancelExchangeResponse) String() string {
 func (*CancelExchangeResponse) ProtoMessage() {}
 
 func (x *CancelExchangeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2294,7 +2395,7 @@ func (x *CancelExchangeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelExchangeResponse.ProtoReflect.Descriptor instead.
 func (*CancelExchangeResponse) Descriptor() ([]byte, []int) {
-	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CancelExchangeResponse) GetEnded() bool {
@@ -2312,7 +2413,7 @@ type ShowConfigRequest struct {
 
 func (x *ShowConfigRequest) Reset() {
 	*x = ShowConfigRequest{}
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2324,7 +2425,7 @@ func (x *ShowConfigRequest) String() string {
 func (*ShowConfigRequest) ProtoMessage() {}
 
 func (x *ShowConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2337,7 +2438,7 @@ func (x *ShowConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowConfigRequest.ProtoReflect.Descriptor instead.
 func (*ShowConfigRequest) Descriptor() ([]byte, []int) {
-	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 type ShowConfigResponse struct {
@@ -2350,7 +2451,7 @@ type ShowConfigResponse struct {
 
 func (x *ShowConfigResponse) Reset() {
 	*x = ShowConfigResponse{}
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2362,7 +2463,7 @@ func (x *ShowConfigResponse) String() string {
 func (*ShowConfigResponse) ProtoMessage() {}
 
 func (x *ShowConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2375,7 +2476,7 @@ func (x *ShowConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowConfigResponse.ProtoReflect.Descriptor instead.
 func (*ShowConfigResponse) Descriptor() ([]byte, []int) {
-	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ShowConfigResponse) GetConfig() *v1.Config {
@@ -2402,7 +2503,7 @@ type ReloadConfigRequest struct {
 
 func (x *ReloadConfigRequest) Reset() {
 	*x = ReloadConfigRequest{}
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2414,7 +2515,7 @@ func (x *ReloadConfigRequest) String() string {
 func (*ReloadConfigRequest) ProtoMessage() {}
 
 func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2427,7 +2528,7 @@ func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigRequest.ProtoReflect.Descriptor instead.
 func (*ReloadConfigRequest) Descriptor() ([]byte, []int) {
-	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ReloadConfigRequest) GetForce() bool {
@@ -2449,7 +2550,7 @@ type ReloadConfigResponse struct {
 
 func (x *ReloadConfigResponse) Reset() {
 	*x = ReloadConfigResponse{}
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2461,7 +2562,7 @@ func (x *ReloadConfigResponse) String() string {
 func (*ReloadConfigResponse) ProtoMessage() {}
 
 func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_weir_admin_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2474,7 +2575,7 @@ func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigResponse.ProtoReflect.Descriptor instead.
 func (*ReloadConfigResponse) Descriptor() ([]byte, []int) {
-	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_weir_admin_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ReloadConfigResponse) GetKeys() int32 {
@@ -2601,7 +2702,7 @@ const file_weir_admin_v1_admin_proto_rawDesc = "" +
 	"\bupstream\x18\x01 \x01(\tR\bupstream\x12\x0e\n" +
 	"\x02up\x18\x02 \x01(\bR\x02up\x12\x16\n" +
 	"\x06usable\x18\x03 \x01(\x05R\x06usable\x12*\n" +
-	"\x04keys\x18\x04 \x03(\v2\x16.weir.admin.v1.PoolKeyR\x04keys\"\x93\x02\n" +
+	"\x04keys\x18\x04 \x03(\v2\x16.weir.admin.v1.PoolKeyR\x04keys\"\x87\x04\n" +
 	"\aPoolKey\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x14\n" +
@@ -2613,7 +2714,18 @@ const file_weir_admin_v1_admin_proto_rawDesc = "" +
 	"\brequests\x18\b \x01(\x03R\brequests\x12\x16\n" +
 	"\x06tokens\x18\t \x01(\x03R\x06tokens\x12!\n" +
 	"\fsuccess_rate\x18\n" +
-	" \x01(\x01R\vsuccessRate\"\x14\n" +
+	" \x01(\x01R\vsuccessRate\x12\x16\n" +
+	"\x06weight\x18\v \x01(\x05R\x06weight\x12\x1c\n" +
+	"\tsuccesses\x18\f \x01(\x03R\tsuccesses\x12@\n" +
+	"\bfailures\x18\r \x03(\v2$.weir.admin.v1.PoolKey.FailuresEntryR\bfailures\x12=\n" +
+	"\flast_failure\x18\x0e \x01(\v2\x1a.weir.admin.v1.PoolFailureR\vlastFailure\x1a;\n" +
+	"\rFailuresEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"g\n" +
+	"\vPoolFailure\x12\x14\n" +
+	"\x05class\x18\x01 \x01(\tR\x05class\x12\x16\n" +
+	"\x06status\x18\x02 \x01(\x05R\x06status\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x14\n" +
 	"\x12PoolsStatusRequest\"@\n" +
 	"\x13PoolsStatusResponse\x12)\n" +
 	"\x05pools\x18\x01 \x03(\v2\x13.weir.admin.v1.PoolR\x05pools\"A\n" +
@@ -2631,7 +2743,7 @@ const file_weir_admin_v1_admin_proto_rawDesc = "" +
 	"\bupstream\x18\x01 \x01(\tR\bupstream\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\"1\n" +
 	"\x15EnablePoolKeyResponse\x12\x18\n" +
-	"\achanged\x18\x01 \x01(\x05R\achanged\"\x85\x02\n" +
+	"\achanged\x18\x01 \x01(\x05R\achanged\"\x97\x02\n" +
 	"\n" +
 	"LimitUsage\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\tR\x05limit\x12\x14\n" +
@@ -2644,7 +2756,8 @@ const file_weir_admin_v1_admin_proto_rawDesc = "" +
 	"\breset_ms\x18\b \x01(\x03R\aresetMs\x12\x16\n" +
 	"\x06shadow\x18\t \x01(\bR\x06shadow\x12(\n" +
 	"\x10on_store_failure\x18\n" +
-	" \x01(\tR\x0eonStoreFailure\"&\n" +
+	" \x01(\tR\x0eonStoreFailure\x12\x10\n" +
+	"\x03key\x18\v \x01(\tR\x03key\"&\n" +
 	"\x12LimitsUsageRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\"H\n" +
 	"\x13LimitsUsageResponse\x121\n" +
@@ -2735,7 +2848,7 @@ func file_weir_admin_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_weir_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_weir_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_weir_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_weir_admin_v1_admin_proto_goTypes = []any{
 	(KeyState)(0),                  // 0: weir.admin.v1.KeyState
 	(ExchangePhase)(0),             // 1: weir.admin.v1.ExchangePhase
@@ -2756,46 +2869,48 @@ var file_weir_admin_v1_admin_proto_goTypes = []any{
 	(*RotateKeyResponse)(nil),      // 16: weir.admin.v1.RotateKeyResponse
 	(*Pool)(nil),                   // 17: weir.admin.v1.Pool
 	(*PoolKey)(nil),                // 18: weir.admin.v1.PoolKey
-	(*PoolsStatusRequest)(nil),     // 19: weir.admin.v1.PoolsStatusRequest
-	(*PoolsStatusResponse)(nil),    // 20: weir.admin.v1.PoolsStatusResponse
-	(*ResetPoolsRequest)(nil),      // 21: weir.admin.v1.ResetPoolsRequest
-	(*ResetPoolsResponse)(nil),     // 22: weir.admin.v1.ResetPoolsResponse
-	(*DisablePoolKeyRequest)(nil),  // 23: weir.admin.v1.DisablePoolKeyRequest
-	(*DisablePoolKeyResponse)(nil), // 24: weir.admin.v1.DisablePoolKeyResponse
-	(*EnablePoolKeyRequest)(nil),   // 25: weir.admin.v1.EnablePoolKeyRequest
-	(*EnablePoolKeyResponse)(nil),  // 26: weir.admin.v1.EnablePoolKeyResponse
-	(*LimitUsage)(nil),             // 27: weir.admin.v1.LimitUsage
-	(*LimitsUsageRequest)(nil),     // 28: weir.admin.v1.LimitsUsageRequest
-	(*LimitsUsageResponse)(nil),    // 29: weir.admin.v1.LimitsUsageResponse
-	(*ResetLimitsRequest)(nil),     // 30: weir.admin.v1.ResetLimitsRequest
-	(*ResetLimitsResponse)(nil),    // 31: weir.admin.v1.ResetLimitsResponse
-	(*Exchange)(nil),               // 32: weir.admin.v1.Exchange
-	(*ListExchangesRequest)(nil),   // 33: weir.admin.v1.ListExchangesRequest
-	(*ListExchangesResponse)(nil),  // 34: weir.admin.v1.ListExchangesResponse
-	(*CancelExchangeRequest)(nil),  // 35: weir.admin.v1.CancelExchangeRequest
-	(*CancelExchangeResponse)(nil), // 36: weir.admin.v1.CancelExchangeResponse
-	(*ShowConfigRequest)(nil),      // 37: weir.admin.v1.ShowConfigRequest
-	(*ShowConfigResponse)(nil),     // 38: weir.admin.v1.ShowConfigResponse
-	(*ReloadConfigRequest)(nil),    // 39: weir.admin.v1.ReloadConfigRequest
-	(*ReloadConfigResponse)(nil),   // 40: weir.admin.v1.ReloadConfigResponse
-	nil,                            // 41: weir.admin.v1.Key.MetadataEntry
-	nil,                            // 42: weir.admin.v1.KeyOptions.MetadataEntry
-	(*timestamppb.Timestamp)(nil),  // 43: google.protobuf.Timestamp
-	(*v1.Limit)(nil),               // 44: weir.config.v1.Limit
-	(*durationpb.Duration)(nil),    // 45: google.protobuf.Duration
-	(*v1.Config)(nil),              // 46: weir.config.v1.Config
+	(*PoolFailure)(nil),            // 19: weir.admin.v1.PoolFailure
+	(*PoolsStatusRequest)(nil),     // 20: weir.admin.v1.PoolsStatusRequest
+	(*PoolsStatusResponse)(nil),    // 21: weir.admin.v1.PoolsStatusResponse
+	(*ResetPoolsRequest)(nil),      // 22: weir.admin.v1.ResetPoolsRequest
+	(*ResetPoolsResponse)(nil),     // 23: weir.admin.v1.ResetPoolsResponse
+	(*DisablePoolKeyRequest)(nil),  // 24: weir.admin.v1.DisablePoolKeyRequest
+	(*DisablePoolKeyResponse)(nil), // 25: weir.admin.v1.DisablePoolKeyResponse
+	(*EnablePoolKeyRequest)(nil),   // 26: weir.admin.v1.EnablePoolKeyRequest
+	(*EnablePoolKeyResponse)(nil),  // 27: weir.admin.v1.EnablePoolKeyResponse
+	(*LimitUsage)(nil),             // 28: weir.admin.v1.LimitUsage
+	(*LimitsUsageRequest)(nil),     // 29: weir.admin.v1.LimitsUsageRequest
+	(*LimitsUsageResponse)(nil),    // 30: weir.admin.v1.LimitsUsageResponse
+	(*ResetLimitsRequest)(nil),     // 31: weir.admin.v1.ResetLimitsRequest
+	(*ResetLimitsResponse)(nil),    // 32: weir.admin.v1.ResetLimitsResponse
+	(*Exchange)(nil),               // 33: weir.admin.v1.Exchange
+	(*ListExchangesRequest)(nil),   // 34: weir.admin.v1.ListExchangesRequest
+	(*ListExchangesResponse)(nil),  // 35: weir.admin.v1.ListExchangesResponse
+	(*CancelExchangeRequest)(nil),  // 36: weir.admin.v1.CancelExchangeRequest
+	(*CancelExchangeResponse)(nil), // 37: weir.admin.v1.CancelExchangeResponse
+	(*ShowConfigRequest)(nil),      // 38: weir.admin.v1.ShowConfigRequest
+	(*ShowConfigResponse)(nil),     // 39: weir.admin.v1.ShowConfigResponse
+	(*ReloadConfigRequest)(nil),    // 40: weir.admin.v1.ReloadConfigRequest
+	(*ReloadConfigResponse)(nil),   // 41: weir.admin.v1.ReloadConfigResponse
+	nil,                            // 42: weir.admin.v1.Key.MetadataEntry
+	nil,                            // 43: weir.admin.v1.KeyOptions.MetadataEntry
+	nil,                            // 44: weir.admin.v1.PoolKey.FailuresEntry
+	(*timestamppb.Timestamp)(nil),  // 45: google.protobuf.Timestamp
+	(*v1.Limit)(nil),               // 46: weir.config.v1.Limit
+	(*durationpb.Duration)(nil),    // 47: google.protobuf.Duration
+	(*v1.Config)(nil),              // 48: weir.config.v1.Config
 }
 var file_weir_admin_v1_admin_proto_depIdxs = []int32{
-	43, // 0: weir.admin.v1.Key.expires:type_name -> google.protobuf.Timestamp
-	43, // 1: weir.admin.v1.Key.created:type_name -> google.protobuf.Timestamp
-	43, // 2: weir.admin.v1.Key.revoked:type_name -> google.protobuf.Timestamp
+	45, // 0: weir.admin.v1.Key.expires:type_name -> google.protobuf.Timestamp
+	45, // 1: weir.admin.v1.Key.created:type_name -> google.protobuf.Timestamp
+	45, // 2: weir.admin.v1.Key.revoked:type_name -> google.protobuf.Timestamp
 	0,  // 3: weir.admin.v1.Key.state:type_name -> weir.admin.v1.KeyState
-	44, // 4: weir.admin.v1.Key.limits:type_name -> weir.config.v1.Limit
-	41, // 5: weir.admin.v1.Key.metadata:type_name -> weir.admin.v1.Key.MetadataEntry
-	43, // 6: weir.admin.v1.Key.previous_until:type_name -> google.protobuf.Timestamp
-	43, // 7: weir.admin.v1.KeyOptions.expires:type_name -> google.protobuf.Timestamp
-	44, // 8: weir.admin.v1.KeyOptions.limits:type_name -> weir.config.v1.Limit
-	42, // 9: weir.admin.v1.KeyOptions.metadata:type_name -> weir.admin.v1.KeyOptions.MetadataEntry
+	46, // 4: weir.admin.v1.Key.limits:type_name -> weir.config.v1.Limit
+	42, // 5: weir.admin.v1.Key.metadata:type_name -> weir.admin.v1.Key.MetadataEntry
+	45, // 6: weir.admin.v1.Key.previous_until:type_name -> google.protobuf.Timestamp
+	45, // 7: weir.admin.v1.KeyOptions.expires:type_name -> google.protobuf.Timestamp
+	46, // 8: weir.admin.v1.KeyOptions.limits:type_name -> weir.config.v1.Limit
+	43, // 9: weir.admin.v1.KeyOptions.metadata:type_name -> weir.admin.v1.KeyOptions.MetadataEntry
 	2,  // 10: weir.admin.v1.ListKeysResponse.keys:type_name -> weir.admin.v1.Key
 	2,  // 11: weir.admin.v1.ShowKeyResponse.key:type_name -> weir.admin.v1.Key
 	3,  // 12: weir.admin.v1.CreateKeyRequest.options:type_name -> weir.admin.v1.KeyOptions
@@ -2803,56 +2918,59 @@ var file_weir_admin_v1_admin_proto_depIdxs = []int32{
 	10, // 14: weir.admin.v1.UpdateKeyRequest.models:type_name -> weir.admin.v1.Values
 	10, // 15: weir.admin.v1.UpdateKeyRequest.endpoints:type_name -> weir.admin.v1.Values
 	10, // 16: weir.admin.v1.UpdateKeyRequest.cidrs:type_name -> weir.admin.v1.Values
-	43, // 17: weir.admin.v1.UpdateKeyRequest.expires:type_name -> google.protobuf.Timestamp
+	45, // 17: weir.admin.v1.UpdateKeyRequest.expires:type_name -> google.protobuf.Timestamp
 	2,  // 18: weir.admin.v1.UpdateKeyResponse.key:type_name -> weir.admin.v1.Key
 	2,  // 19: weir.admin.v1.RevokeKeyResponse.key:type_name -> weir.admin.v1.Key
-	45, // 20: weir.admin.v1.RotateKeyRequest.grace:type_name -> google.protobuf.Duration
+	47, // 20: weir.admin.v1.RotateKeyRequest.grace:type_name -> google.protobuf.Duration
 	2,  // 21: weir.admin.v1.RotateKeyResponse.key:type_name -> weir.admin.v1.Key
 	18, // 22: weir.admin.v1.Pool.keys:type_name -> weir.admin.v1.PoolKey
-	43, // 23: weir.admin.v1.PoolKey.until:type_name -> google.protobuf.Timestamp
-	17, // 24: weir.admin.v1.PoolsStatusResponse.pools:type_name -> weir.admin.v1.Pool
-	27, // 25: weir.admin.v1.LimitsUsageResponse.limits:type_name -> weir.admin.v1.LimitUsage
-	1,  // 26: weir.admin.v1.Exchange.phase:type_name -> weir.admin.v1.ExchangePhase
-	43, // 27: weir.admin.v1.Exchange.started:type_name -> google.protobuf.Timestamp
-	32, // 28: weir.admin.v1.ListExchangesResponse.exchanges:type_name -> weir.admin.v1.Exchange
-	46, // 29: weir.admin.v1.ShowConfigResponse.config:type_name -> weir.config.v1.Config
-	4,  // 30: weir.admin.v1.KeysService.List:input_type -> weir.admin.v1.ListKeysRequest
-	6,  // 31: weir.admin.v1.KeysService.Show:input_type -> weir.admin.v1.ShowKeyRequest
-	8,  // 32: weir.admin.v1.KeysService.Create:input_type -> weir.admin.v1.CreateKeyRequest
-	11, // 33: weir.admin.v1.KeysService.Update:input_type -> weir.admin.v1.UpdateKeyRequest
-	13, // 34: weir.admin.v1.KeysService.Revoke:input_type -> weir.admin.v1.RevokeKeyRequest
-	15, // 35: weir.admin.v1.KeysService.Rotate:input_type -> weir.admin.v1.RotateKeyRequest
-	19, // 36: weir.admin.v1.PoolsService.Status:input_type -> weir.admin.v1.PoolsStatusRequest
-	21, // 37: weir.admin.v1.PoolsService.Reset:input_type -> weir.admin.v1.ResetPoolsRequest
-	23, // 38: weir.admin.v1.PoolsService.Disable:input_type -> weir.admin.v1.DisablePoolKeyRequest
-	25, // 39: weir.admin.v1.PoolsService.Enable:input_type -> weir.admin.v1.EnablePoolKeyRequest
-	28, // 40: weir.admin.v1.LimitsService.Usage:input_type -> weir.admin.v1.LimitsUsageRequest
-	30, // 41: weir.admin.v1.LimitsService.Reset:input_type -> weir.admin.v1.ResetLimitsRequest
-	33, // 42: weir.admin.v1.ExchangesService.List:input_type -> weir.admin.v1.ListExchangesRequest
-	35, // 43: weir.admin.v1.ExchangesService.Cancel:input_type -> weir.admin.v1.CancelExchangeRequest
-	37, // 44: weir.admin.v1.ConfigService.Show:input_type -> weir.admin.v1.ShowConfigRequest
-	39, // 45: weir.admin.v1.ConfigService.Reload:input_type -> weir.admin.v1.ReloadConfigRequest
-	5,  // 46: weir.admin.v1.KeysService.List:output_type -> weir.admin.v1.ListKeysResponse
-	7,  // 47: weir.admin.v1.KeysService.Show:output_type -> weir.admin.v1.ShowKeyResponse
-	9,  // 48: weir.admin.v1.KeysService.Create:output_type -> weir.admin.v1.CreateKeyResponse
-	12, // 49: weir.admin.v1.KeysService.Update:output_type -> weir.admin.v1.UpdateKeyResponse
-	14, // 50: weir.admin.v1.KeysService.Revoke:output_type -> weir.admin.v1.RevokeKeyResponse
-	16, // 51: weir.admin.v1.KeysService.Rotate:output_type -> weir.admin.v1.RotateKeyResponse
-	20, // 52: weir.admin.v1.PoolsService.Status:output_type -> weir.admin.v1.PoolsStatusResponse
-	22, // 53: weir.admin.v1.PoolsService.Reset:output_type -> weir.admin.v1.ResetPoolsResponse
-	24, // 54: weir.admin.v1.PoolsService.Disable:output_type -> weir.admin.v1.DisablePoolKeyResponse
-	26, // 55: weir.admin.v1.PoolsService.Enable:output_type -> weir.admin.v1.EnablePoolKeyResponse
-	29, // 56: weir.admin.v1.LimitsService.Usage:output_type -> weir.admin.v1.LimitsUsageResponse
-	31, // 57: weir.admin.v1.LimitsService.Reset:output_type -> weir.admin.v1.ResetLimitsResponse
-	34, // 58: weir.admin.v1.ExchangesService.List:output_type -> weir.admin.v1.ListExchangesResponse
-	36, // 59: weir.admin.v1.ExchangesService.Cancel:output_type -> weir.admin.v1.CancelExchangeResponse
-	38, // 60: weir.admin.v1.ConfigService.Show:output_type -> weir.admin.v1.ShowConfigResponse
-	40, // 61: weir.admin.v1.ConfigService.Reload:output_type -> weir.admin.v1.ReloadConfigResponse
-	46, // [46:62] is the sub-list for method output_type
-	30, // [30:46] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	45, // 23: weir.admin.v1.PoolKey.until:type_name -> google.protobuf.Timestamp
+	44, // 24: weir.admin.v1.PoolKey.failures:type_name -> weir.admin.v1.PoolKey.FailuresEntry
+	19, // 25: weir.admin.v1.PoolKey.last_failure:type_name -> weir.admin.v1.PoolFailure
+	45, // 26: weir.admin.v1.PoolFailure.at:type_name -> google.protobuf.Timestamp
+	17, // 27: weir.admin.v1.PoolsStatusResponse.pools:type_name -> weir.admin.v1.Pool
+	28, // 28: weir.admin.v1.LimitsUsageResponse.limits:type_name -> weir.admin.v1.LimitUsage
+	1,  // 29: weir.admin.v1.Exchange.phase:type_name -> weir.admin.v1.ExchangePhase
+	45, // 30: weir.admin.v1.Exchange.started:type_name -> google.protobuf.Timestamp
+	33, // 31: weir.admin.v1.ListExchangesResponse.exchanges:type_name -> weir.admin.v1.Exchange
+	48, // 32: weir.admin.v1.ShowConfigResponse.config:type_name -> weir.config.v1.Config
+	4,  // 33: weir.admin.v1.KeysService.List:input_type -> weir.admin.v1.ListKeysRequest
+	6,  // 34: weir.admin.v1.KeysService.Show:input_type -> weir.admin.v1.ShowKeyRequest
+	8,  // 35: weir.admin.v1.KeysService.Create:input_type -> weir.admin.v1.CreateKeyRequest
+	11, // 36: weir.admin.v1.KeysService.Update:input_type -> weir.admin.v1.UpdateKeyRequest
+	13, // 37: weir.admin.v1.KeysService.Revoke:input_type -> weir.admin.v1.RevokeKeyRequest
+	15, // 38: weir.admin.v1.KeysService.Rotate:input_type -> weir.admin.v1.RotateKeyRequest
+	20, // 39: weir.admin.v1.PoolsService.Status:input_type -> weir.admin.v1.PoolsStatusRequest
+	22, // 40: weir.admin.v1.PoolsService.Reset:input_type -> weir.admin.v1.ResetPoolsRequest
+	24, // 41: weir.admin.v1.PoolsService.Disable:input_type -> weir.admin.v1.DisablePoolKeyRequest
+	26, // 42: weir.admin.v1.PoolsService.Enable:input_type -> weir.admin.v1.EnablePoolKeyRequest
+	29, // 43: weir.admin.v1.LimitsService.Usage:input_type -> weir.admin.v1.LimitsUsageRequest
+	31, // 44: weir.admin.v1.LimitsService.Reset:input_type -> weir.admin.v1.ResetLimitsRequest
+	34, // 45: weir.admin.v1.ExchangesService.List:input_type -> weir.admin.v1.ListExchangesRequest
+	36, // 46: weir.admin.v1.ExchangesService.Cancel:input_type -> weir.admin.v1.CancelExchangeRequest
+	38, // 47: weir.admin.v1.ConfigService.Show:input_type -> weir.admin.v1.ShowConfigRequest
+	40, // 48: weir.admin.v1.ConfigService.Reload:input_type -> weir.admin.v1.ReloadConfigRequest
+	5,  // 49: weir.admin.v1.KeysService.List:output_type -> weir.admin.v1.ListKeysResponse
+	7,  // 50: weir.admin.v1.KeysService.Show:output_type -> weir.admin.v1.ShowKeyResponse
+	9,  // 51: weir.admin.v1.KeysService.Create:output_type -> weir.admin.v1.CreateKeyResponse
+	12, // 52: weir.admin.v1.KeysService.Update:output_type -> weir.admin.v1.UpdateKeyResponse
+	14, // 53: weir.admin.v1.KeysService.Revoke:output_type -> weir.admin.v1.RevokeKeyResponse
+	16, // 54: weir.admin.v1.KeysService.Rotate:output_type -> weir.admin.v1.RotateKeyResponse
+	21, // 55: weir.admin.v1.PoolsService.Status:output_type -> weir.admin.v1.PoolsStatusResponse
+	23, // 56: weir.admin.v1.PoolsService.Reset:output_type -> weir.admin.v1.ResetPoolsResponse
+	25, // 57: weir.admin.v1.PoolsService.Disable:output_type -> weir.admin.v1.DisablePoolKeyResponse
+	27, // 58: weir.admin.v1.PoolsService.Enable:output_type -> weir.admin.v1.EnablePoolKeyResponse
+	30, // 59: weir.admin.v1.LimitsService.Usage:output_type -> weir.admin.v1.LimitsUsageResponse
+	32, // 60: weir.admin.v1.LimitsService.Reset:output_type -> weir.admin.v1.ResetLimitsResponse
+	35, // 61: weir.admin.v1.ExchangesService.List:output_type -> weir.admin.v1.ListExchangesResponse
+	37, // 62: weir.admin.v1.ExchangesService.Cancel:output_type -> weir.admin.v1.CancelExchangeResponse
+	39, // 63: weir.admin.v1.ConfigService.Show:output_type -> weir.admin.v1.ShowConfigResponse
+	41, // 64: weir.admin.v1.ConfigService.Reload:output_type -> weir.admin.v1.ReloadConfigResponse
+	49, // [49:65] is the sub-list for method output_type
+	33, // [33:49] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_weir_admin_v1_admin_proto_init() }
@@ -2867,7 +2985,7 @@ func file_weir_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_admin_v1_admin_proto_rawDesc), len(file_weir_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   41,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   5,
 		},
