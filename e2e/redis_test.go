@@ -31,7 +31,7 @@ func pair(t *testing.T, redis *redistest.Server, f fixture) (a, b *rig) {
 func askedAlways(t *testing.T, replicas ...*rig) {
 	t.Helper()
 	for _, r := range replicas {
-		if n := r.metric("weir_exchanges_decided_alone"); n != "0" {
+		if n := r.metric("weir_exchanges_decided_alone_total"); n != "0" {
 			t.Errorf("%s exchanges were decided without Redis", n)
 		}
 		for line := range strings.Lines(r.Log()) {

@@ -161,14 +161,30 @@ func (a *attempts) close(actual amounts, failed bool) {
 func (a *attempts) server() (name, key string, made int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	at := a.served
-	if at == nil {
-		at = a.current
-	}
+	at := a.last()
 	if at == nil {
 		return "", "", a.made
 	}
 	return a.plan[at.target].Server.Name, at.keyID, a.made
+}
+
+// last is the attempt whose answer the client got, or else the newest; nil: there was
+// none. a.mu is held.
+func (a *attempts) last() *Attempt {
+	if a.served != nil {
+		return a.served
+	}
+	return a.current
+}
+
+// answered is where the last attempt went.
+func (a *attempts) answered() (t upstream.Target, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if at := a.last(); at != nil {
+		return a.plan[at.target], true
+	}
+	return upstream.Target{}, false
 }
 
 // fallback is the model that really answered, if that is not the one planned.

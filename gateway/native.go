@@ -210,7 +210,7 @@ func (x *Exchange) part(n Notes, more func(*reading), last bool) {
 	r := m.reading()
 	more(&r)
 	if !n.Begun.IsZero() {
-		x.ttft = max(n.Begun.Sub(x.call.Start), 0)
+		x.ttft = max(n.Begun.Sub(x.call.Start), time.Microsecond) // Envoy's clock tells whole milliseconds
 		x.g.metrics.FirstToken(x.model.Name, x.ttft)
 	}
 	x.conclude(r, last)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/weir-gateway/weir/ledger"
 	"github.com/weir-gateway/weir/openai"
+	"github.com/weir-gateway/weir/telemetry"
 )
 
 // unreached ends an exchange that never left for an upstream: everything is
@@ -61,6 +63,7 @@ func (x *Exchange) report(outcome ledger.Outcome, source ledger.Source, t ledger
 	x.took.Store(&t)
 	r := x.record(outcome, source)
 	r.Tokens = t
+	x.g.metrics.Served(x.answer(&r))
 	x.write(&r, nil)
 }
 
@@ -78,6 +81,24 @@ func (x *Exchange) refuse(e *openai.Error) {
 		x.g.metrics.Refused(r.Limit)
 	}
 	x.write(&r, e)
+}
+
+// answer is what the GenAI conventions ask about an exchange that has ended.
+func (x *Exchange) answer(r *ledger.Record) *telemetry.Answer {
+	a := &telemetry.Answer{
+		Operation: x.call.Endpoint.Operation(), Upstream: x.target.Server.Name, Model: x.model.Name, Served: x.target.Model,
+		Stream: x.stream, Exact: r.Source == ledger.Exact, Input: r.Tokens.Input, Output: r.Tokens.Output,
+		Duration: time.Since(x.call.Start), First: x.ttft,
+	}
+	if x.attempts != nil {
+		if t, ok := x.attempts.answered(); ok {
+			a.Upstream, a.Served = t.Server.Name, t.Model
+		}
+	}
+	if r.Outcome != ledger.OK {
+		a.Error = cmp.Or(x.errorType, string(r.Outcome))
+	}
+	return a
 }
 
 func (x *Exchange) record(outcome ledger.Outcome, source ledger.Source) ledger.Record {

@@ -59,6 +59,19 @@ func EndpointOf(path string) Endpoint {
 // String returns the endpoint's name as metrics label it.
 func (e Endpoint) String() string { return endpoints[e].name }
 
+// Operation returns what OpenTelemetry's GenAI conventions call it, and a name of that
+// kind where they have none.
+func (e Endpoint) Operation() string {
+	switch e {
+	case ChatCompletions, Responses, Messages:
+		return "chat"
+	case Completions:
+		return "text_completion"
+	default:
+		return e.String()
+	}
+}
+
 // Path returns the path the endpoint is served at, "" for Unknown.
 func (e Endpoint) Path() string { return endpoints[e].path }
 

@@ -13,58 +13,60 @@ import (
 // Metrics are what weir counts. Its methods are safe for concurrent use.
 type Metrics struct {
 	registry *prometheus.Registry
+	full     prometheus.Counter
 
-	requests *prometheus.CounterVec
-	duration *prometheus.HistogramVec
+	requests *family[prometheus.Counter]
+	duration *family[prometheus.Observer]
 	active   prometheus.Gauge
-	errors   *prometheus.CounterVec
-	tokens   *prometheus.CounterVec
+	errors   *family[prometheus.Counter]
+	tokens   *family[prometheus.Counter]
+	genAI    genAI
 
-	settled  *prometheus.CounterVec
-	refused  *prometheus.CounterVec
-	ttft     *prometheus.HistogramVec
+	settled  *family[prometheus.Counter]
+	refused  *family[prometheus.Counter]
+	ttft     *family[prometheus.Observer]
 	overhead prometheus.Histogram
-	leases   *prometheus.CounterVec
-	shadowed *prometheus.CounterVec
-	failed   *prometheus.CounterVec
+	leases   prometheus.Counter
+	shadowed *family[prometheus.Counter]
+	failed   *family[prometheus.Counter]
 	dropped  prometheus.Counter
-	attempts *prometheus.CounterVec
-	ended    *prometheus.CounterVec
-	moved    *prometheus.CounterVec
-	metered  *prometheus.CounterVec
-	misses   *prometheus.HistogramVec
+	attempts *family[prometheus.Counter]
+	ended    *family[prometheus.Counter]
+	moved    *family[prometheus.Counter]
+	metered  *family[prometheus.Counter]
+	misses   *family[prometheus.Observer]
 }
 
 // NewMetrics returns metrics on a registry of their own, with those of the Go
 // runtime and the process.
 func NewMetrics() *Metrics {
-	m := &Metrics{
-		registry: prometheus.NewRegistry(),
-		requests: counter("http_requests_total", "Requests answered, by endpoint and HTTP status.", "endpoint", "status"),
-		duration: histogram("http_request_duration_seconds", "Time from a request's arrival to the end of its answer.", secondsLong, "endpoint"),
-		active: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "http_active_requests", Help: "Requests that were admitted and are not answered yet.",
-		}),
-		errors:   counter("http_errors_total", "Requests answered with a status of 400 or more, by error type.", "endpoint", "type"),
-		tokens:   counter("token_usage_total", "Tokens charged, by model and kind: prompt or completion.", "model", "kind"),
-		settled:  counter("weir_exchanges_settled_total", "Exchanges settled, by outcome and by what their counts are worth.", "outcome", "source"),
-		refused:  counter("weir_limit_refusals_total", "Requests refused by a limit.", "limit"),
-		ttft:     histogram("weir_time_to_first_token_seconds", "Time from a request's arrival to the first part of its answer.", secondsLong, "model"),
-		overhead: prometheus.NewHistogram(histogramOpts("weir_overhead_seconds", "Time spent in weir before a request went to its upstream.", secondsShort)),
-		shadowed: counter("weir_limit_shadow_refusals_total", "Requests that a shadow limit would have refused.", "limit"),
-		failed:   counter("weir_store_calls_failed_total", "Calls of the limit store that failed, by operation.", "op"),
-		dropped: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "weir_store_owed_dropped_total", Help: "Exchanges that the limit store was to be told of, and that were forgotten for want of room.",
-		}),
-		attempts: counter("weir_upstream_attempts_total", "Attempts at upstreams with several keys or alternatives.", "upstream"),
-		ended:    counter("weir_upstream_attempts_answered_total", "Attempts that were answered, by what the answer says of the key.", "upstream", "outcome"),
-		metered:  counter("weir_answers_metered_total", "Answers whose tokens are counted, by where that is: native (inside of Envoy) or streamed (by weir).", "metering"),
-		moved:    counter("weir_upstream_key_changes_total", "Changes of the state of upstream keys, by the new state.", "upstream", "state"),
-		misses:   histogram("weir_estimate_error_ratio", "How far estimates of 64 tokens and more were from the upstream's count, relative to it, by kind: prompt or completion. 0.1 is a tenth too many.", aroundZero, "kind"),
-		leases:   counter("weir_leases_lost_total", "Leases of live exchanges that the limit store had lost, and that were put back."),
-	}
-	m.registry.MustRegister(m.requests, m.duration, m.active, m.errors, m.tokens, m.settled, m.refused, m.ttft, m.overhead, m.leases, m.shadowed, m.failed, m.dropped, m.attempts, m.ended, m.moved, m.metered, m.misses,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m := &Metrics{registry: prometheus.NewRegistry()}
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.full = m.single("weir_metrics_folded_total", "Observations counted under the name other, because their metric has all the series that it may have.")
+
+	m.requests = m.counter("http_requests_total", "Requests answered, by endpoint and HTTP status; status 0 is a client that left before.", "endpoint", "status")
+	m.duration = m.histogram("http_request_duration_seconds", "Time from a request's arrival to the end of its answer.", secondsLong, "endpoint")
+	m.active = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "http_active_requests", Help: "Requests that were admitted and are not answered yet.",
+	})
+	m.errors = m.counter("http_errors_total", "Requests answered with a status of 400 or more, by error type.", "endpoint", "type")
+	m.tokens = m.counter("token_usage_total", "Tokens charged, by model and kind: prompt or completion.", "model", "kind")
+	m.genAI = m.newGenAI()
+
+	m.settled = m.counter("weir_exchanges_settled_total", "Exchanges settled, by outcome and by what their counts are worth.", "outcome", "source")
+	m.refused = m.counter("weir_limit_refusals_total", "Requests refused by a limit.", "limit")
+	m.ttft = m.histogram("weir_time_to_first_token_seconds", "Time from a request's arrival to the first part of its answer.", secondsLong, "model")
+	m.overhead = prometheus.NewHistogram(histogramOpts("weir_overhead_seconds", "Time spent in weir before a request went to its upstream.", secondsShort))
+	m.shadowed = m.counter("weir_limit_shadow_refusals_total", "Requests that a shadow limit would have refused.", "limit")
+	m.failed = m.counter("weir_store_calls_failed_total", "Calls of the limit store that failed, by operation.", "op")
+	m.dropped = m.single("weir_store_owed_dropped_total", "Exchanges that the limit store was to be told of, and that were forgotten for want of room.")
+	m.attempts = m.counter("weir_upstream_attempts_total", "Attempts at upstreams with several keys or alternatives.", "upstream")
+	m.ended = m.counter("weir_upstream_attempts_answered_total", "Attempts that were answered, by what the answer says of the key.", "upstream", "outcome")
+	m.metered = m.counter("weir_answers_metered_total", "Answers whose tokens are counted, by where that is: native (inside of Envoy) or streamed (by weir).", "metering")
+	m.moved = m.counter("weir_upstream_key_changes_total", "Changes of the state of upstream keys, by the new state.", "upstream", "state")
+	m.misses = m.histogram("weir_estimate_error_ratio", "How far estimates of 64 tokens and more were from the upstream's count, relative to it, by kind: prompt or completion. 0.1 is a tenth too many.", aroundZero, "kind")
+	m.leases = m.single("weir_leases_lost_total", "Leases of live exchanges that the limit store had lost, and that were put back.")
+	m.registry.MustRegister(m.active, m.overhead)
 	return m
 }
 
@@ -74,16 +76,32 @@ var (
 	secondsShort = []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .5}
 )
 
-func counter(name, help string, labels ...string) *prometheus.CounterVec {
-	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+// single registers a counter without labels.
+func (m *Metrics) single(name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	m.registry.MustRegister(c)
+	return c
 }
 
-func histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
-	return prometheus.NewHistogramVec(histogramOpts(name, help, buckets), labels)
+func (m *Metrics) counter(name, help string, names ...string) *family[prometheus.Counter] {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, names)
+	m.registry.MustRegister(v)
+	return newFamily(v.WithLabelValues, maxCounters, m.full, names)
 }
 
+func (m *Metrics) histogram(name, help string, buckets []float64, names ...string) *family[prometheus.Observer] {
+	v := prometheus.NewHistogramVec(histogramOpts(name, help, buckets), names)
+	m.registry.MustRegister(v)
+	return newFamily(v.WithLabelValues, maxHistograms, m.full, names)
+}
+
+// histogramOpts has a histogram kept in two ways: with those buckets, and natively with
+// ones that are a tenth apart, for a Prometheus that asks for it.
 func histogramOpts(name, help string, buckets []float64) prometheus.HistogramOpts {
-	return prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}
+	return prometheus.HistogramOpts{
+		Name: name, Help: help, Buckets: buckets,
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
+	}
 }
 
 // Registerer takes metrics of other parts, such as gauges read at each scrape.
@@ -91,6 +109,15 @@ func (m *Metrics) Registerer() prometheus.Registerer { return m.registry }
 
 // Gatherer reads them all.
 func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
+
+// Build registers a metric that tells the version of weir.
+func (m *Metrics) Build(version string) {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "weir_build_info", Help: "1, with the version of weir.", ConstLabels: prometheus.Labels{"version": version},
+	})
+	g.Set(1)
+	m.registry.MustRegister(g)
+}
 
 // Gauge registers a gauge that is read at each scrape.
 func (m *Metrics) Gauge(name, help string, read func() float64) {
@@ -132,11 +159,31 @@ func (m *Metrics) Handler() http.Handler {
 // Answered counts a request that was answered, with the type of its error if it
 // was one. A status of 0 is a client that left before it was answered.
 func (m *Metrics) Answered(endpoint string, status int, errorType string, took time.Duration) {
-	m.requests.WithLabelValues(endpoint, strconv.Itoa(status)).Inc()
+	m.requests.of(labels{endpoint, closedStatus(status)}).Inc()
 	if errorType != "" {
-		m.errors.WithLabelValues(endpoint, errorType).Inc()
+		m.errors.of(labels{endpoint, closedError(errorType)}).Inc()
 	}
-	m.duration.WithLabelValues(endpoint).Observe(took.Seconds())
+	m.duration.of(labels{endpoint}).Observe(took.Seconds())
+}
+
+// closedStatus is the label of a status. An upstream chooses some of them.
+func closedStatus(status int) string {
+	if status != 0 && http.StatusText(status) == "" {
+		return other
+	}
+	return strconv.Itoa(status)
+}
+
+// closedError is the label of an error type: OpenAI's and Anthropic's, and those of
+// outcomes. Upstreams may say others.
+func closedError(t string) string {
+	switch t {
+	case "", "requests", "tokens", "concurrency", "server_error", "service_unavailable_error", "aborted", "cut", "upstream_error",
+		"invalid_request_error", "authentication_error", "permission_error", "not_found_error", "rate_limit_error", "insufficient_quota",
+		"request_too_large", "api_error", "overloaded_error", "timeout_error", "billing_error":
+		return t
+	}
+	return other
 }
 
 // Admitted counts an exchange that begins.
@@ -146,48 +193,51 @@ func (m *Metrics) Admitted(overhead time.Duration) {
 }
 
 // Refused counts a request that a limit refused.
-func (m *Metrics) Refused(limit string) { m.refused.WithLabelValues(limit).Inc() }
+func (m *Metrics) Refused(limit string) { m.refused.of(labels{limit}).Inc() }
 
 // Shadowed counts a request that a shadow limit would have refused.
-func (m *Metrics) Shadowed(limit string) { m.shadowed.WithLabelValues(limit).Inc() }
+func (m *Metrics) Shadowed(limit string) { m.shadowed.of(labels{limit}).Inc() }
 
 // StoreFailed counts a call of the limit store that failed.
-func (m *Metrics) StoreFailed(op string) { m.failed.WithLabelValues(op).Inc() }
+func (m *Metrics) StoreFailed(op string) { m.failed.of(labels{op}).Inc() }
 
 // StoreDropped counts exchanges that the store will never be told of.
 func (m *Metrics) StoreDropped(n int) { m.dropped.Add(float64(n)) }
 
 // Attempt counts an attempt that begins.
-func (m *Metrics) Attempt(upstream string) { m.attempts.WithLabelValues(upstream).Inc() }
+func (m *Metrics) Attempt(upstream string) { m.attempts.of(labels{upstream}).Inc() }
 
 // AttemptEnded counts an attempt that was answered.
 func (m *Metrics) AttemptEnded(upstream, outcome string) {
-	m.ended.WithLabelValues(upstream, outcome).Inc()
+	m.ended.of(labels{upstream, outcome}).Inc()
 }
 
 // KeyChanged counts an upstream key that came into a state.
-func (m *Metrics) KeyChanged(upstream, state string) { m.moved.WithLabelValues(upstream, state).Inc() }
+func (m *Metrics) KeyChanged(upstream, state string) { m.moved.of(labels{upstream, state}).Inc() }
 
 // FirstToken notes how long the first part of an answer took.
 func (m *Metrics) FirstToken(model string, took time.Duration) {
-	m.ttft.WithLabelValues(model).Observe(took.Seconds())
+	m.ttft.of(labels{model}).Observe(took.Seconds())
 }
 
 // Settled counts an admitted exchange that ended.
 func (m *Metrics) Settled(model, outcome, source string, input, output int64) {
 	m.active.Dec()
-	m.settled.WithLabelValues(outcome, source).Inc()
-	m.tokens.WithLabelValues(model, "prompt").Add(float64(input))
-	m.tokens.WithLabelValues(model, "completion").Add(float64(output))
+	m.settled.of(labels{outcome, source}).Inc()
+	m.tokens.of(labels{model, "prompt"}).Add(float64(input))
+	m.tokens.of(labels{model, "completion"}).Add(float64(output))
 }
+
+// Served notes an exchange that an upstream was asked for, when it has ended.
+func (m *Metrics) Served(a *Answer) { m.genAI.answered(a) }
 
 // Estimated notes an estimate, in tokens, of what was then counted.
 func (m *Metrics) Estimated(kind string, estimate, count int64) {
-	m.misses.WithLabelValues(kind).Observe(float64(estimate-count) / float64(count))
+	m.misses.of(labels{kind}).Observe(float64(estimate-count) / float64(count))
 }
 
 // LeasesLost counts leases that had to be put back.
-func (m *Metrics) LeasesLost(n int) { m.leases.WithLabelValues().Add(float64(n)) }
+func (m *Metrics) LeasesLost(n int) { m.leases.Add(float64(n)) }
 
 // Metered counts an answer that begins, by where its tokens are counted.
 func (m *Metrics) Metered(native bool) {
@@ -195,5 +245,5 @@ func (m *Metrics) Metered(native bool) {
 	if native {
 		how = "native"
 	}
-	m.metered.WithLabelValues(how).Inc()
+	m.metered.of(labels{how}).Inc()
 }

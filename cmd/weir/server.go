@@ -156,6 +156,7 @@ func (s *server) denied(key *keyring.Key, endpoint openai.Endpoint, requestID st
 
 // registerGauges adds what is read at each scrape.
 func registerGauges(m *telemetry.Metrics, s *server) {
+	m.Build(version)
 	m.Gauge("weir_keys", "Client keys in force.", func() float64 { return float64(s.keys.Status().Keys) })
 	m.Gauge("weir_keys_stale", "1 while the newest key files have a mistake and older ones are in force.", func() float64 {
 		if s.keys.Status().Err != nil {

@@ -124,7 +124,7 @@ func registerStore(metrics *telemetry.Metrics, s *failover.Store) {
 	})
 	metrics.Gauge("weir_store_owed_exchanges", "Exchanges that the limit store is to be told of.", func() float64 { return float64(s.Status().Debts) })
 	metrics.Gauge("weir_store_replicas", "Replicas that share the limit store.", func() float64 { return float64(s.Status().Replicas) })
-	metrics.Gauge("weir_exchanges_decided_alone", "Exchanges that were decided without the limit store, since the start.", func() float64 { return float64(s.Status().Alone) })
+	metrics.Counter("weir_exchanges_decided_alone_total", "Exchanges that were decided without the limit store.", func() float64 { return float64(s.Status().Alone) })
 }
 
 func storeHealth(s failover.Status) api.StoreHealth {
