@@ -98,13 +98,19 @@ func (r *rig) entry(n int) simulator.Entry {
 // used is where a limit of the good key stands.
 func (r *rig) used(limit string) int64 {
 	r.t.Helper()
+	return r.usedBy("good", limit)
+}
+
+// usedBy is where a limit of a key stands.
+func (r *rig) usedBy(key, limit string) int64 {
+	r.t.Helper()
 	var v struct {
 		Limits []struct {
 			Limit string
 			Used  int64
 		}
 	}
-	text := r.overSocket("ops.sock", "/limits?key=good")
+	text := r.overSocket("ops.sock", "/limits?key="+key)
 	if err := json.Unmarshal([]byte(text), &v); err != nil {
 		r.t.Fatalf("%v: %s", err, text)
 	}

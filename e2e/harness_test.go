@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -369,6 +368,17 @@ func (r *rig) records() (records []ledger.Record) {
 // metric is the value of a metric, by its name and labels as they are printed.
 func (r *rig) metric(name string) string {
 	r.t.Helper()
+	for line := range strings.Lines(r.scrape()) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// scrape is all metrics as they are printed.
+func (r *rig) scrape() string {
+	r.t.Helper()
 	resp, err := http.Get(r.Metrics)
 	if err != nil {
 		r.t.Fatal(err)
@@ -378,12 +388,7 @@ func (r *rig) metric(name string) string {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	for line := range bytes.Lines(text) {
-		if value, ok := strings.CutPrefix(string(line), name+" "); ok {
-			return strings.TrimSpace(value)
-		}
-	}
-	return ""
+	return string(text)
 }
 
 // eventually waits until a condition holds.
