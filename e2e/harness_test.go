@@ -316,7 +316,12 @@ func (r *rig) try(ctx context.Context, method, path, body string, headers ...str
 
 // send sends a request; the caller closes the body.
 func (r *rig) send(ctx context.Context, method, path, body string, headers ...string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, r.URL+path, strings.NewReader(body))
+	return r.sendTo(ctx, r.URL, method, path, body, headers...)
+}
+
+// sendTo sends a request to whoever stands before the site.
+func (r *rig) sendTo(ctx context.Context, url, method, path, body string, headers ...string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url+path, strings.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

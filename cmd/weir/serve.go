@@ -25,7 +25,8 @@ type runFlags struct {
 	configFlags
 	logFlags
 	Listen string        `placeholder:"HOST:PORT" help:"Public address, instead of the configuration's."`
-	Drain  time.Duration `default:"30s" placeholder:"DURATION" help:"How long running answers may take when weir is told to stop (${default})."`
+	Notice time.Duration `default:"0s" placeholder:"DURATION" help:"How long requests are still taken when weir is told to stop, while /health tells load balancers of it (${default})."`
+	Drain  time.Duration `default:"30s" placeholder:"DURATION" help:"How long running answers may take after that (${default})."`
 }
 
 // site is what is served: the configuration, its keys, and the demo upstream if
@@ -159,7 +160,7 @@ func (c *serveCmd) Run(e *env) error {
 		return errors.Join(fmt.Errorf("a server ended: %w", err), s.stop())
 	case <-e.ctx.Done():
 	}
-	notify(e, notifyStopping, log)
+	c.takeLeave(e, s, nil)
 	return c.stopServer(s, done)
 }
 
@@ -194,9 +195,23 @@ func startServer(site *site, dir string, log zerolog.Logger) (*server, <-chan er
 	return s, done, nil
 }
 
+// takeLeave tells that weir stops, and waits until load balancers know, or Envoy has
+// ended.
+func (f runFlags) takeLeave(e *env, s *server, envoyEnded <-chan struct{}) {
+	notify(e, notifyStopping, s.log)
+	s.api.Drain()
+	if f.Notice == 0 {
+		return
+	}
+	s.log.Info().Dur("notice", f.Notice).Msg("stopping: health is 503, requests are still taken")
+	select {
+	case <-envoyEnded:
+	case <-time.After(f.Notice):
+	}
+}
+
 // stopServer lets running answers end, and then closes everything.
 func (f runFlags) stopServer(s *server, done <-chan error) error {
-	s.api.Drain()
 	ctx, cancel := context.WithTimeout(context.Background(), f.Drain)
 	defer cancel()
 	if n := s.gateway.Live(); n > 0 {
@@ -278,11 +293,14 @@ func (c *upCmd) withEnvoy(e *env, binary string, site *site, s *server, done <-c
 		return errors.Join(fmt.Errorf("a server ended: %w", err), s.stop())
 	case <-e.ctx.Done():
 	}
-	notify(e, notifyStopping, s.log)
-	if err := p.Admin.Drain(context.WithoutCancel(e.ctx)); err != nil {
+	ctx := context.WithoutCancel(e.ctx)
+	if err := p.Admin.Fail(ctx); err != nil {
+		s.log.Warn().Err(err).Msg("Envoy could not be told that it ends")
+	}
+	c.takeLeave(e, s, p.Done())
+	if err := p.Admin.Drain(ctx); err != nil {
 		s.log.Warn().Err(err).Msg("Envoy could not be told to drain")
 	}
-	s.api.Drain()
 	return stop(nil)
 }
 
