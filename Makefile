@@ -25,7 +25,7 @@ lint: go ## Check style and layering with golangci-lint
 	@scripts/lint.sh run
 
 .PHONY: deploy-test
-deploy-test: go ## Look at the files of deployments as the programs that read them do
+deploy-test: go envoy redis ## Look at the files of deployments as the programs that read them do
 	@scripts/deploy-test.sh
 
 .PHONY: compose-test
@@ -45,6 +45,10 @@ fmt: go ## Format all Go code
 .PHONY: proto
 proto: go ## Generate the Go code of proto/ again
 	@cd tools && go run ./protogen ../proto
+
+.PHONY: monitoring
+monitoring: go ## Generate the Grafana dashboards and Prometheus rules again
+	@go run -C deploy/monitoring .
 
 .PHONY: envoy
 envoy: ## Make sure there is an Envoy: $$ENVOY, on PATH, or fetched once into the cache

@@ -54,6 +54,11 @@ func (a *Admin) Active(ctx context.Context) (n int, err error) {
 	return n, nil
 }
 
+// Stats returns Envoy's own metrics, in Prometheus' text format.
+func (a *Admin) Stats(ctx context.Context) ([]byte, error) {
+	return a.call(ctx, http.MethodGet, "/stats/prometheus")
+}
+
 // Quit ends Envoy, and every connection.
 func (a *Admin) Quit(ctx context.Context) error {
 	_, err := a.call(ctx, http.MethodPost, "/quitquitquit")

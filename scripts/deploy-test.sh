@@ -6,9 +6,12 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 main() {
 	if in_ci && can_apt && ! have systemd-analyze; then apt_install systemd; fi
-	go vet -C "$root/deploy/test" ./...
-	# Not from Go's cache of results, which knows nothing of files outside of the module.
-	go test -C "$root/deploy/test" -count 1 ./...
+	local module
+	for module in deploy/test deploy/monitoring; do
+		go vet -C "$root/$module" ./...
+		# Not from Go's cache of results, which knows nothing of files outside of the module.
+		go test -C "$root/$module" -count 1 ./...
+	done
 }
 
 main "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Vets and tests every module but deploy/test, see deploy-test.sh. Arguments go to go test, for example
+# Vets and tests every module but those below deploy, see deploy-test.sh. Arguments go to go test, for example
 # scripts/test.sh -run TestPlain ./e2e; without any it takes every package.
 # GOTEST replaces the command "go test".
 set -euo pipefail

@@ -129,16 +129,16 @@ func (m *Metrics) Counter(name, help string, read func() float64) {
 	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, read))
 }
 
-// UpstreamGauge is Gauge with the name of an upstream as its label. read tells the
-// value of each upstream that there is.
-func (m *Metrics) UpstreamGauge(name, help string, read func(tell func(upstream string, value float64))) {
-	m.registry.MustRegister(&upstreamGauge{prometheus.NewDesc(name, help, []string{"upstream"}, nil), read})
+// UpstreamGauge is Gauge with the name of an upstream as its label, and more labels.
+// read tells the value of each upstream that there is.
+func (m *Metrics) UpstreamGauge(name, help string, read func(tell func(value float64, upstream string, more ...string)), more ...string) {
+	m.registry.MustRegister(&upstreamGauge{prometheus.NewDesc(name, help, append([]string{"upstream"}, more...), nil), read})
 }
 
 // upstreamGauge is a gauge of upstreams that come and go.
 type upstreamGauge struct {
 	desc *prometheus.Desc
-	read func(tell func(upstream string, value float64))
+	read func(tell func(value float64, upstream string, more ...string))
 }
 
 // Describe is that of prometheus.Collector.
@@ -146,8 +146,8 @@ func (g *upstreamGauge) Describe(out chan<- *prometheus.Desc) { out <- g.desc }
 
 // Collect is that of prometheus.Collector.
 func (g *upstreamGauge) Collect(out chan<- prometheus.Metric) {
-	g.read(func(upstream string, value float64) {
-		out <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, value, upstream)
+	g.read(func(value float64, upstream string, more ...string) {
+		out <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, value, append([]string{upstream}, more...)...)
 	})
 }
 

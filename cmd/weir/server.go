@@ -116,6 +116,7 @@ func newServer(cfg *config.Config, load func() (*config.Config, error), keys *ke
 	if cfg.MetricsListen != "" {
 		mux := http.NewServeMux()
 		mux.Handle("GET /metrics", metrics.Handler())
+		mux.Handle("GET /metrics/envoy", envoyMetrics(sockets.Admin, log))
 		s.metrics = newHTTP(mux)
 	}
 	registerGauges(metrics, s)
@@ -147,6 +148,24 @@ func (s *server) openAdmin(metrics http.Handler) (err error) {
 	s.admin.Protocols.SetHTTP1(true)
 	s.admin.Protocols.SetUnencryptedHTTP2(true)
 	return nil
+}
+
+// envoyMetrics passes Envoy's metrics on, whose own interface no network reaches.
+func envoyMetrics(socket string, log zerolog.Logger) http.Handler {
+	const patience = 5 * time.Second
+	proxy := envoy.NewAdmin(socket)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), patience)
+		defer cancel()
+		text, err := proxy.Stats(ctx)
+		if err != nil {
+			log.Debug().Err(err).Msg("Envoy's metrics could not be read")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+		_, _ = w.Write(text) // who asked may be gone
+	})
 }
 
 // denied is how authz asks the gateway.

@@ -48,20 +48,34 @@ func openUpstreams(cfg *config.Config, share pool.Share, metrics *telemetry.Metr
 }
 
 func registerUpstreams(metrics *telemetry.Metrics, d *upstream.Directory) {
-	metrics.UpstreamGauge("weir_upstream_up", "1 while the upstream answers.", func(tell func(string, float64)) {
+	metrics.UpstreamGauge("weir_upstream_up", "1 while the upstream answers.", func(tell func(float64, string, ...string)) {
 		for _, s := range d.Servers() {
 			up := 1.0
 			if s.Down() {
 				up = 0
 			}
-			tell(s.Name, up)
+			tell(up, s.Name)
 		}
 	})
-	metrics.UpstreamGauge("weir_upstream_keys_usable", "Keys of the upstream's pool that can be used now.", func(tell func(string, float64)) {
+	metrics.UpstreamGauge("weir_upstream_keys_usable", "Keys of the upstream's pool that can be used now.", func(tell func(float64, string, ...string)) {
 		for _, s := range d.Servers() {
 			if s.Pool != nil {
-				tell(s.Name, float64(s.Pool.Usable()))
+				tell(float64(s.Pool.Usable()), s.Name)
 			}
 		}
 	})
+	metrics.UpstreamGauge("weir_upstream_keys", "Keys of the upstream's pool, by their state: healthy, cooling, quarantined or disabled.", func(tell func(float64, string, ...string)) {
+		for _, s := range d.Servers() {
+			if s.Pool == nil {
+				continue
+			}
+			count := map[pool.State]float64{}
+			for _, k := range s.Pool.Status() {
+				count[k.State]++
+			}
+			for _, state := range pool.States() {
+				tell(count[state], s.Name, state.String())
+			}
+		}
+	}, "state")
 }

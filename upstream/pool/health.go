@@ -20,6 +20,15 @@ const (
 
 var stateNames = [states]string{"healthy", "cooling", "quarantined", "disabled"}
 
+// States are all states.
+func States() []State {
+	all := make([]State, states)
+	for i := range all {
+		all[i] = State(i)
+	}
+	return all
+}
+
 // String is the state as status, metrics and stores have it.
 func (s State) String() string {
 	if s >= states {

@@ -192,12 +192,13 @@ func (s *site) checkReach(name string, c container) {
 	}
 }
 
-// isMonitored: Prometheus takes its configuration, and weir's metrics.
+// isMonitored: Prometheus takes its configuration and rules, and the metrics of weir and
+// Envoy.
 func (s *site) isMonitored() {
 	s.profiles = "demo,monitoring"
 	s.compose("up", "--detach", "--wait", "--wait-timeout", "60", "prometheus")
-	url := "http://" + s.inspect("prometheus").NetworkSettings.Networks["weir_monitoring"].IPAddress + ":9090/api/v1/query?query=up%7Bjob%3D%22weir%22%7D"
-	s.eventually("Prometheus has scraped weir", 40*time.Second, func() bool {
+	url := "http://" + s.inspect("prometheus").NetworkSettings.Networks["weir_monitoring"].IPAddress + ":9090/api/v1/query?query=sum(up%7Bjob%3D~%22weir%7Cenvoy%22%7D)"
+	s.eventually("Prometheus has scraped weir and, by way of it, Envoy", 40*time.Second, func() bool {
 		resp, err := client.Get(url)
 		if err != nil {
 			return false
@@ -205,7 +206,7 @@ func (s *site) isMonitored() {
 		defer resp.Body.Close()
 		var text strings.Builder
 		_ = resp.Write(&text)
-		return strings.Contains(text.String(), `,"1"]`)
+		return strings.Contains(text.String(), `,"2"]`)
 	})
 	s.compose("rm", "--stop", "--force", "prometheus")
 }
