@@ -52,6 +52,7 @@ type cli struct {
 	Top      topCmd      `cmd:"" help:"Watch a running weir: traffic, upstreams, limits, requests in flight."`
 	Smoke    smokeCmd    `cmd:"" help:"Try a gateway from outside, as its clients use it."`
 	Simulate simulateCmd `cmd:"" help:"Run a scripted OpenAI-compatible upstream, for demos and tests."`
+	Install  installCmd  `cmd:"" help:"Copy this program, for containers that need it beside an Envoy."`
 	Version  versionCmd  `cmd:"" help:"Print the versions of weir and of the Envoy it is made for."`
 }
 
