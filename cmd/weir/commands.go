@@ -19,9 +19,10 @@ import (
 // checkCmd is weir check.
 type checkCmd struct {
 	configFlags
+	Strict bool `help:"Exit code 1 for what is unsafe, too."`
 }
 
-// Run reads all that serve would read, and says every problem.
+// Run reads all that serve would read, and says every problem, and what is unsafe.
 func (c *checkCmd) Run(e *env) error {
 	file, err := c.required(e)
 	if err != nil {
@@ -31,8 +32,16 @@ func (c *checkCmd) Run(e *env) error {
 	if err != nil {
 		return said(e, err)
 	}
-	if err := checkParts(cfg); err != nil {
+	var unwise []string
+	if err := checkParts(cfg, warnings(func(text string) { unwise = append(unwise, text) })); err != nil {
 		return said(e, err)
+	}
+	unwise = append(unwise, unsafe(cfg)...)
+	for _, text := range unwise {
+		fmt.Fprintln(e.stderr, "warning:", text)
+	}
+	if c.Strict && len(unwise) > 0 {
+		return errNo
 	}
 	fmt.Fprintf(e.stdout, "%s is fine: %d upstreams, %d models, %d limits.\n", file, len(cfg.Upstreams), len(cfg.Models), len(cfg.Limits))
 	return nil
@@ -51,11 +60,11 @@ func checkCertificate(cfg *config.Config) error {
 }
 
 // checkParts builds what the configuration describes.
-func checkParts(cfg *config.Config) error {
+func checkParts(cfg *config.Config, log zerolog.Logger) error {
 	if err := checkCertificate(cfg); err != nil {
 		return err
 	}
-	keys, err := openKeys(cfg, zerolog.Nop())
+	keys, err := openKeys(cfg, log)
 	if err != nil {
 		return err
 	}
