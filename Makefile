@@ -17,7 +17,7 @@ build: go ## Build bin/weir
 	@CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/weir ./cmd/weir
 
 .PHONY: test
-test: go envoy redis sdks ## Prove it all: vet, unit and end-to-end tests, with the race detector (ARGS="…" go to `go test`)
+test: go envoy redis sdks chromium ## Prove it all: vet, unit and end-to-end tests, with the race detector (ARGS="…" go to `go test`)
 	@scripts/test.sh $(ARGS)
 
 .PHONY: lint
@@ -50,6 +50,11 @@ proto: go ## Generate the Go code of proto/ again
 monitoring: go ## Generate the Grafana dashboards and Prometheus rules again
 	@go run -C deploy/monitoring .
 
+.PHONY: webfiles
+webfiles: ## Fetch what web pages have of others again, at the pinned versions, by npm
+	@scripts/webdocs.sh
+	@scripts/dashboard.sh
+
 .PHONY: envoy
 envoy: ## Make sure there is an Envoy: $$ENVOY, on PATH, or fetched once into the cache
 	@scripts/envoy.sh
@@ -63,10 +68,12 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { gsub(/\$$\$$/, "$$", $$2); printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Helpers of the above.
-.PHONY: go redis sdks
+.PHONY: go redis sdks chromium
 go:
 	@scripts/go.sh
 redis:
 	@scripts/redis.sh
+chromium:
+	@scripts/chromium.sh
 sdks: go
 	@scripts/sdks.sh

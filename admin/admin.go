@@ -102,8 +102,8 @@ func As(ctx context.Context, operator string) context.Context {
 	return context.WithValue(ctx, who{}, operator)
 }
 
-// audit is a log for what the operator of that context has changed.
-func audit(ctx context.Context, log zerolog.Logger, what string) *zerolog.Logger {
+// Audit is a log for what the operator of that context has changed.
+func Audit(ctx context.Context, log zerolog.Logger, what string) *zerolog.Logger {
 	operator, _ := ctx.Value(who{}).(string)
 	noted := log.With().Str("audit", what).Str("who", operator).Logger()
 	return &noted
@@ -152,7 +152,7 @@ func (a *Admin) resetLimits(w http.ResponseWriter, r *http.Request) {
 func (a *Admin) forget(ctx context.Context, key, limit string) (int, error) {
 	n, err := a.gateway.ResetLimits(ctx, key, limit)
 	if err == nil {
-		audit(ctx, a.log, "limits reset").Info().Str("key", key).Str("limit", limit).Int("limits", n).Msg("an operator reset limits")
+		Audit(ctx, a.log, "limits reset").Info().Str("key", key).Str("limit", limit).Int("limits", n).Msg("an operator reset limits")
 	}
 	return n, err
 }
@@ -183,7 +183,7 @@ func (a *Admin) reload(ctx context.Context, force bool) error {
 			return err
 		}
 	}
-	audit(ctx, a.log, "keys reloaded").Info().Bool("forced", force).Int("keys", a.keys.Status().Keys).Msg("an operator had the key files read")
+	Audit(ctx, a.log, "keys reloaded").Info().Bool("forced", force).Int("keys", a.keys.Status().Keys).Msg("an operator had the key files read")
 	return nil
 }
 

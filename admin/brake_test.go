@@ -110,6 +110,9 @@ func TestTokenCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := token.Mark()
+	if err := token.Reload(); err != nil || token.Mark() != before {
+		t.Errorf("the mark of the same token is another one: %v", err)
+	}
 	if err := os.WriteFile(file, []byte(second+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

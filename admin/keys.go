@@ -200,7 +200,7 @@ func (s *Keys) Rotate(ctx context.Context, req *connect.Request[adminv1.RotateKe
 
 // done puts a change of the files in force, and notes it.
 func (s *Keys) done(ctx context.Context, what, id string) (*adminv1.Key, error) {
-	audit(ctx, s.log, what).Info().Str("key", id).Msg("an operator changed a client key")
+	Audit(ctx, s.log, what).Info().Str("key", id).Msg("an operator changed a client key")
 	if err := s.ring.Reload(false); err != nil {
 		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("the change of key %s is written, and is not in force before the key files are mended: %w", id, err))
 	}

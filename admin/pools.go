@@ -71,7 +71,7 @@ func (a *Admin) change(ctx context.Context, verb, name, key string, change func(
 	if !found {
 		return 0, errors.New("no pool has that key: weir pool status lists them")
 	}
-	audit(ctx, a.log, "upstream keys "+verb).Info().Str("upstream", name).Str("key", key).Int("keys", n).Msg("an operator changed upstream keys")
+	Audit(ctx, a.log, "upstream keys "+verb).Info().Str("upstream", name).Str("key", key).Int("keys", n).Msg("an operator changed upstream keys")
 	return int32(n), nil //nolint:gosec // a number of keys
 }
 

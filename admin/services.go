@@ -136,7 +136,7 @@ func (s exchanges) Cancel(ctx context.Context, req *connect.Request[adminv1.Canc
 		}
 		return nil, connect.NewError(code, err)
 	}
-	audit(ctx, s.a.log, "exchange cancelled").Info().Str("exchange", req.Msg.GetId()).Bool("ended", ended).Msg("an operator cancelled a request")
+	Audit(ctx, s.a.log, "exchange cancelled").Info().Str("exchange", req.Msg.GetId()).Bool("ended", ended).Msg("an operator cancelled a request")
 	return connect.NewResponse(&adminv1.CancelExchangeResponse{Ended: ended}), nil
 }
 

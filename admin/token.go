@@ -46,8 +46,9 @@ func (t *Token) Reload() error {
 	if bytes.ContainsAny(text, " \t\r\n") {
 		return fmt.Errorf("admin.token_file: %s holds more than one word", t.file)
 	}
-	d := sha256.Sum256(text)
-	t.digest.Store(&d)
+	if d := sha256.Sum256(text); t.digest.Load() == nil || *t.digest.Load() != d {
+		t.digest.Store(&d)
+	}
 	return nil
 }
 

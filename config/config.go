@@ -54,6 +54,7 @@ type Config struct {
 type Admin struct {
 	Listen    string // host:port; "" is off
 	TokenFile string
+	Dashboard bool
 }
 
 // Redis is the store that replicas share.

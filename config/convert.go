@@ -20,7 +20,7 @@ func fromProto(file string, m *configv1.Config) *Config {
 		RunDir:        within(dir, m.GetRunDir()),
 		MetricsListen: m.GetMetrics().GetListen(),
 		Keys:          Keys{PepperFile: within(dir, m.GetKeys().GetPepperFile())},
-		Admin:         Admin{Listen: m.GetAdmin().GetListen(), TokenFile: within(dir, m.GetAdmin().GetTokenFile())},
+		Admin:         admin(dir, m.GetAdmin()),
 		Origins:       m.GetCors().GetOrigins(),
 		DefaultModel:  m.GetDefaultModel(),
 		message:       m,
@@ -64,6 +64,14 @@ func fromProto(file string, m *configv1.Config) *Config {
 		c.Plans[name] = Limits(p.GetLimits())
 	}
 	return c
+}
+
+// admin has the dashboard served unless it is told not to.
+func admin(dir string, m *configv1.Admin) Admin {
+	return Admin{
+		Listen: m.GetListen(), TokenFile: within(dir, m.GetTokenFile()),
+		Dashboard: m.GetListen() != "" && (m.Dashboard == nil || m.GetDashboard()),
+	}
 }
 
 func ledger(dir string, m *configv1.Ledger) Ledger {

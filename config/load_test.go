@@ -103,6 +103,23 @@ func TestLoadFillsIn(t *testing.T) {
 	}
 }
 
+func TestDashboardIsOnWithAdmin(t *testing.T) {
+	const rest = "upstreams: [{name: u, url: \"http://127.0.0.1:8002/v1\"}]\nmodels: [{name: m, upstreams: [u]}]\n"
+	for admin, want := range map[string]Admin{
+		"": {},
+		"admin: {listen: \"127.0.0.1:9090\", token_file: /token}\n":                   {Listen: "127.0.0.1:9090", TokenFile: "/token", Dashboard: true},
+		"admin: {listen: \"127.0.0.1:9090\", token_file: /token, dashboard: false}\n": {Listen: "127.0.0.1:9090", TokenFile: "/token"},
+	} {
+		c, err := Parse("weir.yaml", []byte(admin+rest), true, testEnv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, c.Admin); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", admin, diff)
+		}
+	}
+}
+
 func TestInlineSecretInPrivateFile(t *testing.T) {
 	text, err := os.ReadFile("testdata/inline-secret.bad.yaml")
 	if err != nil {

@@ -19,17 +19,21 @@ func (c *upCmd) announce(e *env, site *site, s *server, addr string) {
 		model = models[0].Name
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nweir is ready.\n\n  URL      %s\n  Model    %s\n", base, model)
+	fmt.Fprintf(&b, "\nweir is ready.\n\n  URL        %s\n  Model      %s\n", base, model)
 	if key != "" {
-		fmt.Fprintf(&b, "  Key      %s   (for this run only)\n", key)
+		fmt.Fprintf(&b, "  Key        %s   (for this run only)\n", key)
 	} else {
 		key = "YOUR_KEY"
 	}
 	if s.listeners.metrics != nil {
-		fmt.Fprintf(&b, "  Metrics  http://%s/metrics\n", reachable(s.listeners.metrics.Addr().String()))
+		fmt.Fprintf(&b, "  Metrics    http://%s/metrics\n", reachable(s.listeners.metrics.Addr().String()))
 	}
 	if s.listeners.admin != nil {
-		fmt.Fprintf(&b, "  Admin    http://%s   (with the token of admin.token_file)\n", reachable(s.listeners.admin.Addr().String()))
+		addr := reachable(s.listeners.admin.Addr().String())
+		fmt.Fprintf(&b, "  Admin      http://%s   (with the token of admin.token_file)\n", addr)
+		if s.pages != nil {
+			fmt.Fprintf(&b, "  Dashboard  http://%s/dashboard/   (with the same)\n", addr)
+		}
 	}
 	fmt.Fprintf(&b, `
 Try it:

@@ -175,6 +175,13 @@ func (r *reloader) health() api.ConfigHealth {
 	return h
 }
 
+// status tells when the configuration in force was read, and why the newest is not.
+func (r *reloader) status() (loaded time.Time, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.loaded, r.err
+}
+
 // fixedChanges names the settings, by their names in the file, that differ and are
 // read at the start only.
 func fixedChanges(started, next *config.Config) (names []string) {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -28,6 +30,7 @@ import (
 	"github.com/weir-gateway/weir/api"
 	"github.com/weir-gateway/weir/authz"
 	"github.com/weir-gateway/weir/config"
+	"github.com/weir-gateway/weir/dashboard"
 	"github.com/weir-gateway/weir/envoy"
 	"github.com/weir-gateway/weir/extproc"
 	"github.com/weir-gateway/weir/gateway"
@@ -61,9 +64,10 @@ type server struct {
 	grpc    *grpc.Server
 	apiHTTP *http.Server
 	ops     *http.Server
-	metrics *http.Server // nil: not served
-	admin   *http.Server // nil: not served
-	token   *admin.Token // of admin
+	metrics *http.Server         // nil: not served
+	admin   *http.Server         // nil: not served
+	token   *admin.Token         // of admin
+	pages   *dashboard.Dashboard // of admin; nil: not served
 
 	listeners struct{ grpc, api, ops, metrics, admin net.Listener }
 	cancel    context.CancelFunc // ends run's own goroutines
@@ -110,7 +114,7 @@ func newServer(cfg *config.Config, load func() (*config.Config, error), keys *ke
 	own.Handle("/", s.api)
 	own.Handle("/answers/", answers.Handler(s.gateway, noted)) // no route of Envoy's leads there
 	s.apiHTTP = newHTTP(own)
-	if err := s.openAdmin(metrics.Handler()); err != nil {
+	if err := s.openAdmin(metrics); err != nil {
 		return nil, err
 	}
 	if cfg.MetricsListen != "" {
@@ -124,9 +128,9 @@ func newServer(cfg *config.Config, load func() (*config.Config, error), keys *ke
 }
 
 // openAdmin makes the servers that operators ask.
-func (s *server) openAdmin(metrics http.Handler) (err error) {
+func (s *server) openAdmin(metrics *telemetry.Metrics) (err error) {
 	opts := admin.Options{
-		Gateway: s.gateway, Upstreams: s.upstreams, Keys: s.keys, Config: s.config.Load, Metrics: metrics, Log: s.log,
+		Gateway: s.gateway, Upstreams: s.upstreams, Keys: s.keys, Config: s.config.Load, Metrics: metrics.Handler(), Log: s.log,
 	}
 	if s.reloader.load != nil {
 		opts.Reload = func(ctx context.Context) ([]string, error) {
@@ -142,7 +146,13 @@ func (s *server) openAdmin(metrics http.Handler) (err error) {
 	if s.token, err = admin.OpenToken(s.cfg.Admin.TokenFile); err != nil {
 		return err
 	}
-	s.admin = newHTTP(operators.Guarded(s.token))
+	handler := operators.Guarded(s.token)
+	if s.cfg.Admin.Dashboard {
+		if handler, err = s.withDashboard(operators, handler, metrics); err != nil {
+			return err
+		}
+	}
+	s.admin = newHTTP(handler)
 	// gRPC speaks HTTP/2, here without TLS: the network is the operator's.
 	s.admin.Protocols = &http.Protocols{}
 	s.admin.Protocols.SetHTTP1(true)
@@ -166,6 +176,28 @@ func envoyMetrics(socket string, log zerolog.Logger) http.Handler {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 		_, _ = w.Write(text) // who asked may be gone
 	})
+}
+
+// withDashboard adds the pages for operators to what is answered to their programs.
+func (s *server) withDashboard(operators *admin.Admin, programs http.Handler, metrics *telemetry.Metrics) (http.Handler, error) {
+	opts := dashboard.Options{
+		Services: operators.Services(), Token: s.token, Keys: s.keys.Status, Store: s.store.seen,
+		Plans:   func() []string { return slices.Sorted(maps.Keys(s.config.Load().Plans)) },
+		Metrics: metrics.Gatherer(), Version: version, Log: s.log,
+	}
+	if s.reloader.load != nil {
+		opts.Loaded = s.reloader.status
+	}
+	var err error
+	if s.pages, err = dashboard.New(opts); err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /{$}", s.pages)
+	mux.Handle("/dashboard", s.pages)
+	mux.Handle("/dashboard/", s.pages)
+	mux.Handle("/", programs)
+	return mux, nil
 }
 
 // denied is how authz asks the gateway.
@@ -292,6 +324,9 @@ func (s *server) run(ctx context.Context) error {
 	}
 	if s.admin != nil {
 		group.Go(func() error { return served(s.admin.Serve(s.listeners.admin)) })
+	}
+	if s.pages != nil {
+		group.Go(func() error { return s.pages.Run(ctx) })
 	}
 	group.Go(func() error { return s.keys.Watch(ctx) })
 	group.Go(func() error { return s.gateway.RenewLeases(ctx) })

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weir-gateway/weir/api"
 	"github.com/weir-gateway/weir/config"
+	"github.com/weir-gateway/weir/dashboard"
 	"github.com/weir-gateway/weir/gateway"
 	"github.com/weir-gateway/weir/ratelimit/failover"
 	"github.com/weir-gateway/weir/ratelimit/memstore"
@@ -75,6 +76,14 @@ func redisStore(cfg *config.Redis, instance uint64, metrics *telemetry.Metrics, 
 		close:   func() { closeRedis(s, shared, log) },
 		health:  func() api.StoreHealth { return storeHealth(s.Status()) },
 	}, nil
+}
+
+// seen is how the dashboard shows it.
+func (s *store) seen() dashboard.Store {
+	h := s.health()
+	return dashboard.Store{
+		Kind: h.Kind, Away: h.Status == "away", For: time.Duration(h.AwaySeconds * float64(time.Second)), Owed: h.Owed, Replicas: h.Replicas,
+	}
 }
 
 // quiet is a logger for go-redis, which has one for the whole process.

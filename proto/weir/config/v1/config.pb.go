@@ -453,7 +453,9 @@ type Admin struct {
 	Listen string `protobuf:"bytes,1,opt,name=listen,proto3" json:"listen,omitempty"`
 	// File of the token that callers show as "Authorization: Bearer …": at least 16
 	// bytes that are hard to guess. Read again on SIGHUP and reload.
-	TokenFile     string `protobuf:"bytes,2,opt,name=token_file,json=tokenFile,proto3" json:"token_file,omitempty"`
+	TokenFile string `protobuf:"bytes,2,opt,name=token_file,json=tokenFile,proto3" json:"token_file,omitempty"`
+	// Web pages for operators, at /dashboard/. Default: true.
+	Dashboard     *bool `protobuf:"varint,3,opt,name=dashboard,proto3,oneof" json:"dashboard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -500,6 +502,13 @@ func (x *Admin) GetTokenFile() string {
 		return x.TokenFile
 	}
 	return ""
+}
+
+func (x *Admin) GetDashboard() bool {
+	if x != nil && x.Dashboard != nil {
+		return *x.Dashboard
+	}
+	return false
 }
 
 // Cors says which web pages may call from a browser.
@@ -2117,12 +2126,15 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x14.weir.config.v1.PlanR\x05value:\x028\x01\"M\n" +
 	"\x03TLS\x12#\n" +
 	"\tcert_file\x18\x01 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\bcertFile\x12!\n" +
-	"\bkey_file\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\akeyFile\"\x9e\x01\n" +
+	"\bkey_file\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\akeyFile\"\xcf\x01\n" +
 	"\x05Admin\x12n\n" +
 	"\x06listen\x18\x01 \x01(\tBV\xbaHS\xba\x01M\n" +
 	"\x06listen\x12)must be host:port, such as 127.0.0.1:9090\x1a\x18this.isHostAndPort(true)\xc8\x01\x01R\x06listen\x12%\n" +
 	"\n" +
-	"token_file\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\ttokenFile\"\xe1\x01\n" +
+	"token_file\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\ttokenFile\x12!\n" +
+	"\tdashboard\x18\x03 \x01(\bH\x00R\tdashboard\x88\x01\x01B\f\n" +
+	"\n" +
+	"_dashboard\"\xe1\x01\n" +
 	"\x04Cors\x12\xd8\x01\n" +
 	"\aorigins\x18\x01 \x03(\tB\xbd\x01\xbaH\xb9\x01\x92\x01\xb5\x01\b\x01\x18\x01\"\xae\x01\xba\x01\xaa\x01\n" +
 	"\x06origin\x12Wmust be an origin, scheme and host with no path, such as https://chat.example.org, or *\x1aGthis == '*' || this.matches('^[a-z][a-z0-9+.-]*://[a-z0-9.:\\\\[\\\\]-]+$')R\aorigins\"\xad\x04\n" +
@@ -2421,6 +2433,7 @@ func file_weir_config_v1_config_proto_init() {
 	if File_weir_config_v1_config_proto != nil {
 		return
 	}
+	file_weir_config_v1_config_proto_msgTypes[2].OneofWrappers = []any{}
 	file_weir_config_v1_config_proto_msgTypes[21].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
