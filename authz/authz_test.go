@@ -54,11 +54,17 @@ func check(t *testing.T, path, source string, headers ...string) *authv3.CheckRe
 	for i := 0; i+1 < len(headers); i += 2 {
 		m.Headers = append(m.Headers, &corev3.HeaderValue{Key: headers[i], RawValue: []byte(headers[i+1])})
 	}
+	return checkHTTP(t, source, &authv3.AttributeContext_HttpRequest{Path: path, HeaderMap: m})
+}
+
+// checkHTTP asks about a request as Envoy tells of it.
+func checkHTTP(t *testing.T, source string, req *authv3.AttributeContext_HttpRequest) *authv3.CheckResponse {
+	t.Helper()
 	resp, err := server().Check(t.Context(), &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		Source: &authv3.AttributeContext_Peer{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{
 			SocketAddress: &corev3.SocketAddress{Address: source},
 		}}},
-		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{Path: path, HeaderMap: m}},
+		Request: &authv3.AttributeContext_Request{Http: req},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -92,6 +98,29 @@ func TestAdmitted(t *testing.T) {
 			if !slices.Contains(ok.GetHeadersToRemove(), credential) {
 				t.Errorf("%s: %s would reach the upstream", name, credential)
 			}
+		}
+	}
+}
+
+// TestHeadersAsMap has an Envoy tell of headers by name, as those that others configure do.
+func TestHeadersAsMap(t *testing.T) {
+	for name, tt := range map[string]struct {
+		headers map[string]string
+		status  int // of a refusal; 0 is none
+	}{
+		"bearer":               {map[string]string{"authorization": "Bearer " + secret, "x-request-id": "r"}, 0},
+		"api-key":              {map[string]string{"api-key": secret, "accept": "*/*"}, 0},
+		"nothing":              {map[string]string{"accept": "*/*"}, 401},
+		"two that differ":      {map[string]string{"authorization": secret, "api-key": "sk-off-0123456789"}, 401},
+		"two of one name":      {map[string]string{"authorization": "Bearer " + secret + ",Bearer " + secret}, 401},
+		"unknown":              {map[string]string{"authorization": "Bearer sk-unknown-0123456789"}, 401},
+		"a header's own case":  {map[string]string{"Authorization": "Bearer " + secret}, 401}, // Envoy sends names in lower case
+		"compressed":           {map[string]string{"authorization": secret, "content-encoding": "gzip"}, 415},
+		"another way to write": {map[string]string{"x-api-key": " " + secret}, 0},
+	} {
+		resp := checkHTTP(t, "192.0.2.1", &authv3.AttributeContext_HttpRequest{Path: "/v1/completions", Headers: tt.headers})
+		if got := int(resp.GetDeniedResponse().GetStatus().GetCode()); got != tt.status {
+			t.Errorf("%s: status %d, want %d", name, got, tt.status)
 		}
 	}
 }

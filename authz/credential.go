@@ -40,10 +40,7 @@ func credential(headers []*corev3.HeaderValue) (string, *openai.Error) {
 
 // secretIn is the secret that a header holds, if it is one of those that do.
 func secretIn(h *corev3.HeaderValue) (string, bool) {
-	value := string(h.GetRawValue())
-	if value == "" {
-		value = h.GetValue()
-	}
+	value := valueOf(h)
 	switch h.GetKey() {
 	case "authorization":
 		// The scheme is case-insensitive (RFC 9110, section 11.1).

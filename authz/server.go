@@ -60,7 +60,7 @@ func (s *Server) caller(a *authv3.AttributeContext, now time.Time) (*keyring.Key
 			Message: "The request has more than one Host header. Send one.",
 		}
 	}
-	headers := a.GetRequest().GetHttp().GetHeaderMap().GetHeaders()
+	headers := headersOf(a)
 	secret, err := credential(headers)
 	if err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func encoded(headers []*corev3.HeaderValue) *openai.Error {
 		if h.GetKey() != "content-encoding" {
 			continue
 		}
-		if v := string(h.GetRawValue()); v != "" && !strings.EqualFold(v, "identity") {
+		if v := valueOf(h); v != "" && !strings.EqualFold(v, "identity") {
 			return &openai.Error{
 				Status: http.StatusUnsupportedMediaType, Type: openai.TypeInvalidRequest,
 				Message: "Compressed request bodies are not supported. Send the body as it is, without Content-Encoding.",
@@ -109,12 +109,37 @@ func sourceOf(a *authv3.AttributeContext) netip.Addr {
 }
 
 func requestID(a *authv3.AttributeContext) string {
-	for _, h := range a.GetRequest().GetHttp().GetHeaderMap().GetHeaders() {
+	for _, h := range headersOf(a) {
 		if h.GetKey() == "x-request-id" {
-			return string(h.GetRawValue())
+			return valueOf(h)
 		}
 	}
 	return ""
+}
+
+// headersOf are the headers that weir reads. An Envoy that weir has not configured may
+// hand them over as a map, whose values have lost what is no UTF-8, and where headers of
+// one name are one, joined by commas.
+func headersOf(a *authv3.AttributeContext) []*corev3.HeaderValue {
+	http := a.GetRequest().GetHttp()
+	if list := http.GetHeaderMap().GetHeaders(); len(list) > 0 {
+		return list
+	}
+	var list []*corev3.HeaderValue
+	for _, name := range envoy.AuthzHeaders {
+		if value, ok := http.GetHeaders()[name]; ok {
+			list = append(list, &corev3.HeaderValue{Key: name, Value: value})
+		}
+	}
+	return list
+}
+
+// valueOf is a header's value.
+func valueOf(h *corev3.HeaderValue) string {
+	if raw := h.GetRawValue(); len(raw) > 0 {
+		return string(raw)
+	}
+	return h.GetValue()
 }
 
 // pathOf is the path without its query.

@@ -111,6 +111,9 @@ func reservedHeaders() *corev3.TypedExtensionConfig {
 	}
 }
 
+// AuthzHeaders are the headers that authz reads.
+var AuthzHeaders = []string{"authorization", "x-api-key", "api-key", "content-encoding", "x-request-id"}
+
 // authzFilter asks weir who calls, on the routes that need a caller. It is sent
 // the headers that tell, and no others.
 func authzFilter() *hcmv3.HttpFilter {
@@ -119,7 +122,7 @@ func authzFilter() *hcmv3.HttpFilter {
 		TransportApiVersion: corev3.ApiVersion_V3,
 		StatusOnError:       &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
 		EncodeRawHeaders:    true,
-		AllowedHeaders:      exactly("authorization", "x-api-key", "api-key", "content-encoding", "x-request-id"),
+		AllowedHeaders:      exactly(AuthzHeaders...),
 	}))
 }
 
