@@ -43,8 +43,8 @@ fmt: go ## Format all Go code
 	@scripts/lint.sh fmt
 
 .PHONY: proto
-proto: go ## Generate the Go code of proto/ again
-	@cd tools && go run ./protogen ../proto
+proto: go ## Generate the Go code of proto/ and docs/configuration.md again
+	@cd tools && go run ./protogen ../proto ../docs/configuration.md
 
 .PHONY: monitoring
 monitoring: go ## Generate the Grafana dashboards and Prometheus rules again

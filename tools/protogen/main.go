@@ -1,9 +1,10 @@
 // Protogen compiles the .proto files of a folder and runs protoc-gen-go and
 // protoc-gen-connect-go on them. It needs neither protoc nor a schema registry: imports that are not in
 // the folder, such as buf/validate/validate.proto, are taken from the
-// descriptors linked into this program.
+// descriptors linked into this program. From the comments of the configuration's schema
+// it writes its reference.
 //
-//	go run ./protogen ../proto
+//	go run ./protogen ../proto ../docs/configuration.md
 package main
 
 import (
@@ -28,17 +29,17 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: protogen PROTO_FOLDER")
+	if len(os.Args) != 3 {
+		fmt.Fprintln(os.Stderr, "usage: protogen PROTO_FOLDER REFERENCE_FILE")
 		os.Exit(2)
 	}
-	if err := run(context.Background(), os.Args[1]); err != nil {
+	if err := run(context.Background(), os.Args[1], os.Args[2]); err != nil {
 		fmt.Fprintln(os.Stderr, "protogen:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, root string) error {
+func run(ctx context.Context, root, reference string) error {
 	names, err := protoFiles(root)
 	if err != nil {
 		return err
@@ -67,8 +68,11 @@ func run(ctx context.Context, root string) error {
 			return err
 		}
 	}
-	return nil
+	return writeReference(reference, files.FindFileByPath(configProto))
 }
+
+// configProto describes weir.yaml.
+const configProto = "weir/config/v1/config.proto"
 
 func protoFiles(root string) ([]string, error) {
 	var names []string

@@ -858,7 +858,8 @@ type Upstream struct {
 	// in a file with mode 0600.
 	Key string `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
 	// File that holds the credential, instead of key.
-	KeyFile  string    `protobuf:"bytes,4,opt,name=key_file,json=keyFile,proto3" json:"key_file,omitempty"`
+	KeyFile string `protobuf:"bytes,4,opt,name=key_file,json=keyFile,proto3" json:"key_file,omitempty"`
+	// How long it may take.
 	Timeouts *Timeouts `protobuf:"bytes,5,opt,name=timeouts,proto3" json:"timeouts,omitempty"`
 	// CA bundle that the server's certificate must chain to. Default: the system's.
 	CaFile string `protobuf:"bytes,6,opt,name=ca_file,json=caFile,proto3" json:"ca_file,omitempty"`
@@ -1001,8 +1002,9 @@ type UpstreamKeys struct {
 	// The keys themselves.
 	List []*UpstreamKey `protobuf:"bytes,2,rep,name=list,proto3" json:"list,omitempty"`
 	// Which of the usable keys an attempt takes. Default: round_robin.
-	Strategy      Strategy `protobuf:"varint,3,opt,name=strategy,proto3,enum=weir.config.v1.Strategy" json:"strategy,omitempty"`
-	Retry         *Retry   `protobuf:"bytes,4,opt,name=retry,proto3" json:"retry,omitempty"`
+	Strategy Strategy `protobuf:"varint,3,opt,name=strategy,proto3,enum=weir.config.v1.Strategy" json:"strategy,omitempty"`
+	// How often a request is tried again.
+	Retry         *Retry `protobuf:"bytes,4,opt,name=retry,proto3" json:"retry,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1384,8 +1386,9 @@ func (x *Model) GetMaxTokens() string {
 
 // Plan is a named set of limits.
 type Plan struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Limits        []*Limit               `protobuf:"bytes,1,rep,name=limits,proto3" json:"limits,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its limits.
+	Limits        []*Limit `protobuf:"bytes,1,rep,name=limits,proto3" json:"limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1483,9 +1486,12 @@ type Limit struct {
 	// Rates: an amount a window. Windows in s, m and h slide, as in 20/s, 600/m,
 	// 5000/h or 100/10s; day, week (from Monday) and month are those of the
 	// calendar, in timezone.
-	Requests     string `protobuf:"bytes,3,opt,name=requests,proto3" json:"requests,omitempty"`
-	Tokens       string `protobuf:"bytes,4,opt,name=tokens,proto3" json:"tokens,omitempty"`
-	InputTokens  string `protobuf:"bytes,5,opt,name=input_tokens,json=inputTokens,proto3" json:"input_tokens,omitempty"`
+	Requests string `protobuf:"bytes,3,opt,name=requests,proto3" json:"requests,omitempty"`
+	// Tokens of questions and answers, as a rate like those of requests.
+	Tokens string `protobuf:"bytes,4,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	// Tokens of questions.
+	InputTokens string `protobuf:"bytes,5,opt,name=input_tokens,json=inputTokens,proto3" json:"input_tokens,omitempty"`
+	// Tokens of answers.
 	OutputTokens string `protobuf:"bytes,6,opt,name=output_tokens,json=outputTokens,proto3" json:"output_tokens,omitempty"`
 	// Requests in flight at once.
 	Concurrency int64 `protobuf:"varint,7,opt,name=concurrency,proto3" json:"concurrency,omitempty"`
@@ -1801,8 +1807,9 @@ func (x *Envoy) GetAccessLog() string {
 
 // KeyFile is a file of client keys (keys.yaml).
 type KeyFile struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Keys          []*Key                 `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Client keys, each with a secret or its hash.
+	Keys          []*Key `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1853,8 +1860,10 @@ type Key struct {
 	Hash string `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`
 	// The secret itself; only in a file that nobody else can read.
 	Secret string `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
-	User   string `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
-	Team   string `protobuf:"bytes,5,opt,name=team,proto3" json:"team,omitempty"`
+	// Whom it belongs to; limits can count per user.
+	User string `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
+	// Which team it belongs to; limits can count per team.
+	Team string `protobuf:"bytes,5,opt,name=team,proto3" json:"team,omitempty"`
 	// A name of weir.yaml's plans.
 	Plan string `protobuf:"bytes,6,opt,name=plan,proto3" json:"plan,omitempty"`
 	// Models it may use: names, or patterns with * such as qwen/*. Empty: all.
