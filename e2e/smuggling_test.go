@@ -55,6 +55,7 @@ func TestSmuggling(t *testing.T) {
 		"space before a length's colon":           post(auth, fmt.Sprintf("Content-Length : %d", len(body))) + body,
 		"space before the coding's colon":         post(auth, "Transfer-Encoding : chunked") + inChunks,
 		"a coding on a folded line":               post(auth, "Transfer-Encoding:\r\n chunked", length) + inChunks,
+		"a length behind a bare LF":               post(auth, "X-A: b\nContent-Length: 5", length) + body,
 		"xchunked":                                post(auth, "Transfer-Encoding: xchunked") + inChunks,
 		"chunked twice":                           post(auth, chunked, "Transfer-Encoding: identity") + inChunks,
 		"chunked before another coding":           post(auth, "Transfer-Encoding: chunked, gzip") + inChunks,
@@ -127,9 +128,10 @@ func TestSmuggling(t *testing.T) {
 	}
 	// RFC 9112, sections 2.2 and 5.2, RFC 9110, section 7.8.
 	taken := map[string]string{
-		"a folded key":          post("Content-Type: application/json", "Authorization: Bearer\r\n "+goodKey, length) + body,
-		"a bare CR in a header": post(auth, "X-A: b\rContent-Length: 5", length) + body,
-		"an upgrade to HTTP/2":  post(auth, length, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__") + body,
+		"bare LF as the line ends": strings.ReplaceAll(post(auth, length), "\r\n", "\n") + body,
+		"a folded key":             post("Content-Type: application/json", "Authorization: Bearer\r\n "+goodKey, length) + body,
+		"a bare CR in a header":    post(auth, "X-A: b\rContent-Length: 5", length) + body,
+		"an upgrade to HTTP/2":     post(auth, length, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__") + body,
 	}
 	for name, raw := range taken {
 		t.Run(name, func(t *testing.T) {
