@@ -28,7 +28,10 @@ func server() *Server {
 		"sk-past-0123456789":  {ID: "past", Expires: time.Unix(1, 0)},
 		"sk-net-0123456789":   {ID: "net", CIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
 		"sk-chats-0123456789": {ID: "chats", Endpoints: []string{"/v1/chat/completions"}},
-	}), func(key *keyring.Key, ep openai.Endpoint, id string, _ time.Time) *openai.Error {
+	}), func(key *keyring.Key, ep openai.Endpoint, id string, trace telemetry.TraceContext, _ time.Time) *openai.Error {
+		if id == "traced" && (trace.Parent != "p" || trace.State != "a=1,b=2") {
+			return &openai.Error{Status: http.StatusTeapot, Message: "the trace is " + trace.Parent + " " + trace.State}
+		}
 		if key.ID == "over" && ep == openai.ChatCompletions && id == "r" {
 			return &openai.Error{Status: http.StatusTooManyRequests, Type: openai.TypeRequests, Message: "over the limit"}
 		}
@@ -44,6 +47,15 @@ func TestOverALimit(t *testing.T) {
 	}
 	if resp := check(t, "/v1/models", "192.0.2.1", headers...); resp.GetOkResponse() == nil {
 		t.Errorf("the list of models is not limited: %v", resp)
+	}
+}
+
+// TestTrace has what the client says of its trace passed on, for refusals.
+func TestTrace(t *testing.T) {
+	resp := check(t, "/v1/chat/completions", "192.0.2.1",
+		"authorization", secret, "x-request-id", "traced", "traceparent", "p", "tracestate", "a=1", "tracestate", "b=2")
+	if resp.GetOkResponse() == nil {
+		t.Errorf("answer %v", resp)
 	}
 }
 

@@ -29,7 +29,7 @@ type Server struct {
 
 // Denied tells of a caller that has just been refused by a limit, and would be
 // again. It answers nil for everybody else, and counts whom it refuses.
-type Denied func(key *keyring.Key, endpoint openai.Endpoint, requestID string, start time.Time) *openai.Error
+type Denied func(key *keyring.Key, endpoint openai.Endpoint, requestID string, trace telemetry.TraceContext, start time.Time) *openai.Error
 
 // New returns a server that knows those keys.
 func New(keys *keyring.Keyring, denied Denied, metrics *telemetry.Metrics) *Server {
@@ -45,7 +45,7 @@ func (s *Server) Check(_ context.Context, req *authv3.CheckRequest) (*authv3.Che
 		s.metrics.Answered(endpointName(path), err.Status, err.Type, time.Since(start))
 		return denied(err.For(ep, id)), nil
 	}
-	if err := s.denied(key, ep, id, start); err != nil {
+	if err := s.denied(key, ep, id, traceOf(req.GetAttributes()), start); err != nil {
 		return denied(err.For(ep, id)), nil
 	}
 	return admitted(key.ID), nil
@@ -140,6 +140,19 @@ func valueOf(h *corev3.HeaderValue) string {
 		return string(raw)
 	}
 	return h.GetValue()
+}
+
+// traceOf is the trace that the client names.
+func traceOf(a *authv3.AttributeContext) (t telemetry.TraceContext) {
+	for _, h := range headersOf(a) {
+		switch h.GetKey() {
+		case "traceparent":
+			t.Parent = valueOf(h)
+		case "tracestate":
+			t.AddState(valueOf(h))
+		}
+	}
+	return t
 }
 
 // pathOf is the path without its query.

@@ -45,12 +45,13 @@ type fixture struct {
 	ledger            string // more of the ledger's options
 	salt              string // the upstream's cache_salt; "" is none
 	args              []string
-	killed            bool   // the test ends weir or Envoy by force
-	redis             string // URL of the store; "" counts in memory
-	patience          string // timeout of the store; "" is weir's default
-	peer              *rig   // a replica whose upstream this one shares
-	runDir            string // "" is a fresh one
-	keyFile           string // "" is keys.yaml of the site's own
+	env               []string // of weir's
+	killed            bool     // the test ends weir or Envoy by force
+	redis             string   // URL of the store; "" counts in memory
+	patience          string   // timeout of the store; "" is weir's default
+	peer              *rig     // a replica whose upstream this one shares
+	runDir            string   // "" is a fresh one
+	keyFile           string   // "" is keys.yaml of the site's own
 	// upstream serves instead of a simulator.
 	upstream http.Handler
 }
@@ -63,6 +64,7 @@ type rig struct {
 	t        *testing.T
 	mu       sync.Mutex
 	refusals strings.Builder      // bodies of errors, guarded by mu
+	traces   *collector           // nil if there are none
 	sim      *simulator.Simulator // nil if the fixture has an upstream of its own
 	pool     *simulator.Simulator // behind a pool of keys, if there is one
 }
@@ -94,7 +96,7 @@ func start(t *testing.T, f fixture) *rig {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "weir.yaml"), weirYAML(f, upstream.URL))
 	writeFile(t, filepath.Join(dir, "keys.yaml"), keysYAML(f))
-	s, err := site.Start(t.Context(), binary, dir, f.args)
+	s, err := site.Start(t.Context(), binary, dir, f.args, f.env...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,6 +198,9 @@ func (r *rig) close() {
 	r.mu.Lock()
 	told["errors to clients"] = r.refusals.String()
 	r.mu.Unlock()
+	if r.traces != nil {
+		told["traces"] = r.traces.all()
+	}
 	for what, text := range told {
 		if text == "" && what != "errors to clients" && what != "the ledger" {
 			r.t.Errorf("%s could not be looked at", what)

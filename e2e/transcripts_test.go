@@ -124,7 +124,9 @@ func newLab(t *testing.T, upstreamURL string) *lab {
 	return l
 }
 
-func notDenied(*keyring.Key, openai.Endpoint, string, time.Time) *openai.Error { return nil }
+func notDenied(*keyring.Key, openai.Endpoint, string, telemetry.TraceContext, time.Time) *openai.Error {
+	return nil
+}
 
 func (l *lab) serve(t *testing.T, sockets envoy.Sockets, a *authz.Server) {
 	t.Helper()

@@ -130,7 +130,7 @@ local function reader(note, strip, cut)
     end
     if not finished and has_finish(event) then
       finished = true
-      note("finished", "")
+      note("finished", event:match('"finish_reason"%s*:%s*"([%w_]*)"') or "")
     end
     if not has_usage(event) then
       return false

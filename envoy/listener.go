@@ -112,7 +112,7 @@ func reservedHeaders() *corev3.TypedExtensionConfig {
 }
 
 // AuthzHeaders are the headers that authz reads.
-var AuthzHeaders = []string{"authorization", "x-api-key", "api-key", "content-encoding", "x-request-id"}
+var AuthzHeaders = []string{"authorization", "x-api-key", "api-key", "content-encoding", "x-request-id", "traceparent", "tracestate"}
 
 // authzFilter asks weir who calls, on the routes that need a caller. It is sent
 // the headers that tell, and no others.
@@ -154,7 +154,7 @@ func extProcFilter() *hcmv3.HttpFilter {
 		},
 		ForwardRules: &extprocv3.HeaderForwardingRules{AllowedHeaders: exactly(
 			":path", ":status", "x-request-id", HeaderKey,
-			"content-type", "content-encoding", "retry-after", HeaderErrorSource,
+			"content-type", "content-encoding", "retry-after", HeaderErrorSource, "traceparent", "tracestate",
 		)},
 	}))
 }

@@ -70,6 +70,11 @@ func (s *stream) forward(x *gateway.Exchange) *extprocv3.ProcessingResponse {
 	if secret := x.Credential(); secret != "" {
 		headers.SetHeaders = append(headers.SetHeaders, set("authorization", "Bearer "+secret.Reveal()))
 	}
+	traced, untraced := x.Trace()
+	for _, h := range traced {
+		headers.SetHeaders = append(headers.SetHeaders, set(h.Name, h.Value))
+	}
+	headers.RemoveHeaders = append(headers.RemoveHeaders, untraced...)
 	// The route is chosen anew, by the header of the cluster.
 	reply := &extprocv3.CommonResponse{HeaderMutation: headers, ClearRouteCache: true}
 	if body, rewritten := x.Body(); rewritten {

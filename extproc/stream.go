@@ -78,6 +78,10 @@ func (s *stream) requestHeaders(m *extprocv3.HttpHeaders) *extprocv3.ProcessingR
 			s.call.RequestID = value(h)
 		case "content-type":
 			s.call.ContentType = value(h)
+		case "traceparent":
+			s.call.Trace.Parent = value(h)
+		case "tracestate":
+			s.call.Trace.AddState(value(h))
 		case envoy.HeaderKey:
 			s.call.KeyID = value(h)
 		}

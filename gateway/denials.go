@@ -124,7 +124,7 @@ func (g *Gateway) Denied(call Call, key *keyring.Key) *openai.Error {
 	}
 	e := g.denials.known(charges, call.Start)
 	if e != nil {
-		x := &Exchange{g: g, call: call, key: key}
+		x := &Exchange{g: g, call: call, key: key, span: g.traces.Start(call.Endpoint.Operation(), call.Trace, call.Start)}
 		x.refuse(e)
 	}
 	return e

@@ -16,6 +16,7 @@ import (
 	"github.com/weir-gateway/weir/openai"
 	"github.com/weir-gateway/weir/ratelimit"
 	"github.com/weir-gateway/weir/ratelimit/failover"
+	"github.com/weir-gateway/weir/telemetry"
 	"github.com/weir-gateway/weir/tokens"
 	"github.com/weir-gateway/weir/upstream"
 )
@@ -52,6 +53,7 @@ type Exchange struct {
 	charges   []ratelimit.Charge
 	headers   []openai.Header // x-ratelimit-*
 	overhead  time.Duration
+	span      *telemetry.Span // nil: there are no traces
 
 	// Set while the answer passes.
 	head      Head
@@ -59,7 +61,8 @@ type Exchange struct {
 	meter     meter
 	renamer   *openai.Renamer // nil: the answer stays as it is
 	ttft      time.Duration
-	seconds   float64 // of audio
+	seconds   float64  // of audio
+	reasons   []string // why choices ended
 	errorType string
 	parting   parting
 
@@ -343,7 +346,7 @@ func (x *Exchange) conclude(r reading, last bool) {
 		outcome = ledger.Cut
 	}
 	actual, source := x.count(r)
-	x.seconds = r.usage.Seconds
+	x.seconds, x.reasons = r.usage.Seconds, r.reasons
 	if outcome == ledger.OK && source == ledger.Exact {
 		x.learn(&r)
 	}

@@ -27,6 +27,7 @@ type Options struct {
 	Instance uint64
 	Ledger   *ledger.Ledger
 	Metrics  *telemetry.Metrics
+	Traces   *telemetry.Tracer // nil: there are none
 	Log      zerolog.Logger
 }
 
@@ -37,6 +38,7 @@ type Gateway struct {
 	limits   Limiter
 	ledger   *ledger.Ledger
 	metrics  *telemetry.Metrics
+	traces   *telemetry.Tracer
 	log      zerolog.Logger
 	rulebook atomic.Pointer[Rulebook]
 	denials  denials
@@ -59,7 +61,7 @@ func New(opts Options) (*Gateway, error) {
 	g := &Gateway{
 		denials: denials{requestsOnly: memory},
 		models:  opts.Models, keys: opts.Keys, limits: opts.Limits, ledger: opts.Ledger,
-		metrics: opts.Metrics, log: opts.Log,
+		metrics: opts.Metrics, traces: opts.Traces, log: opts.Log,
 		live:     live{exchanges: map[ratelimit.ID]*Exchange{}, changed: make(chan struct{}, 1)},
 		instance: opts.Instance,
 	}
@@ -94,6 +96,7 @@ type Call struct {
 	ContentType string    // which has the boundary of a form
 	Body        []byte    // not kept beyond Admit
 	Start       time.Time // when the request's headers arrived
+	Trace       telemetry.TraceContext
 }
 
 // Admit decides about a call. What it returns is either an exchange, which must
@@ -101,7 +104,7 @@ type Call struct {
 func (g *Gateway) Admit(ctx context.Context, call Call) (*Exchange, *openai.Error) {
 	body := call.Body
 	call.Body = nil
-	x := &Exchange{g: g, call: call}
+	x := &Exchange{g: g, call: call, span: g.traces.Start(call.Endpoint.Operation(), call.Trace, call.Start)}
 	if err := x.admit(ctx, body); err != nil {
 		x.refuse(err)
 		return nil, x.inDialect(err)

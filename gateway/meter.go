@@ -25,13 +25,14 @@ type meter interface {
 // reading is what an answer says of itself.
 type reading struct {
 	usage    openai.Usage
-	known    bool   // the upstream reported usage
-	whole    bool   // and it is the whole answer's
-	over     bool   // the answer says that it is complete
-	failed   bool   // the answer says that it failed
-	estimate int64  // tokens of the text that was seen
-	passed   Passed // of a stream
-	pieces   int64  // that this text came in; 0 is unknown
+	known    bool     // the upstream reported usage
+	whole    bool     // and it is the whole answer's
+	over     bool     // the answer says that it is complete
+	failed   bool     // the answer says that it failed
+	estimate int64    // tokens of the text that was seen
+	passed   Passed   // of a stream
+	pieces   int64    // that this text came in; 0 is unknown
+	reasons  []string // why choices ended
 }
 
 // streamMeter reads a text/event-stream.
@@ -86,7 +87,7 @@ func (m *streamMeter) reading() reading {
 	r := reading{
 		over: m.over(), failed: m.events.Failed() || m.cut != nil, passed: Passed{Pieces: m.pieces, Text: m.text.Bytes()},
 		// A piece of text is a token at least, and no token is less than a byte.
-		estimate: m.guess(m.pieces, &m.text), pieces: m.pieces,
+		estimate: m.guess(m.pieces, &m.text), pieces: m.pieces, reasons: m.events.Reasons(),
 	}
 	r.usage, r.known = m.events.Usage()
 	r.whole = r.known && (r.over || m.events.Finished())
@@ -122,7 +123,7 @@ func (m *plainMeter) over() bool  { return m.answer.Complete() }
 func (m *plainMeter) begun() bool { return m.n > 0 }
 
 func (m *plainMeter) reading() reading {
-	r := reading{over: m.over(), estimate: tokensOf(m.n)}
+	r := reading{over: m.over(), estimate: tokensOf(m.n), reasons: m.answer.Reasons()}
 	r.usage, r.known = m.answer.Usage()
 	r.whole = r.known
 	return r

@@ -25,6 +25,7 @@ type Notes struct {
 	Usage    []string  // JSON of events that hold nothing but usage, in their order
 	Begun    time.Time // when the first bytes came
 	Finished bool      // a choice had a finish_reason
+	Reason   string    // that of the first such choice, if it is known
 	Done     bool      // "data: [DONE]" came
 	Failed   bool      // an event had an error, or the end came too soon
 	Passed   Passed    // the last that was noted
@@ -63,6 +64,9 @@ func (m *nativeMeter) reading() reading {
 		events.Write([]byte("data: "+event+"\n\n"), false)
 	}
 	r := reading{over: m.notes.Done, failed: m.notes.Failed, passed: m.notes.Passed}
+	if m.notes.Finished {
+		r.reasons = []string{m.notes.Reason}
+	}
 	r.usage, r.known = events.Usage()
 	r.pieces = 1 // at least: zeros do not count
 	r.whole = r.known && (r.over || m.notes.Finished)
@@ -227,7 +231,7 @@ func ParseNotes(text string) (n Notes) {
 		case "usage":
 			n.Usage = append(n.Usage, value)
 		case "finished":
-			n.Finished = true
+			n.Finished, n.Reason = true, openai.FinishReason(value)
 		case "done":
 			n.Done = true
 		case "failed":

@@ -63,8 +63,9 @@ func (x *Exchange) report(outcome ledger.Outcome, source ledger.Source, t ledger
 	x.took.Store(&t)
 	r := x.record(outcome, source)
 	r.Tokens = t
-	x.g.metrics.Served(x.answer(&r))
-	x.write(&r, nil)
+	a := x.answer(&r)
+	x.g.metrics.Served(&a)
+	x.write(&r, &a, nil)
 }
 
 // Took is what the exchange took, nil until that is settled.
@@ -80,12 +81,14 @@ func (x *Exchange) refuse(e *openai.Error) {
 	if r.Limit != "" {
 		x.g.metrics.Refused(r.Limit)
 	}
-	x.write(&r, e)
+	x.write(&r, &telemetry.Answer{
+		Operation: x.call.Endpoint.Operation(), Model: x.model.Name, Stream: x.stream, Error: e.Type, Duration: time.Since(x.call.Start),
+	}, e)
 }
 
 // answer is what the GenAI conventions ask about an exchange that has ended.
-func (x *Exchange) answer(r *ledger.Record) *telemetry.Answer {
-	a := &telemetry.Answer{
+func (x *Exchange) answer(r *ledger.Record) telemetry.Answer {
+	a := telemetry.Answer{
 		Operation: x.call.Endpoint.Operation(), Upstream: x.target.Server.Name, Model: x.model.Name, Served: x.target.Model,
 		Stream: x.stream, Exact: r.Source == ledger.Exact, Input: r.Tokens.Input, Output: r.Tokens.Output,
 		Duration: time.Since(x.call.Start), First: x.ttft,
@@ -123,8 +126,11 @@ func (x *Exchange) record(outcome ledger.Outcome, source ledger.Source) ledger.R
 
 // write sends a record where records go. The ledger line comes after all else,
 // so that whoever has read it finds the rest done.
-func (x *Exchange) write(r *ledger.Record, e *openai.Error) {
+func (x *Exchange) write(r *ledger.Record, a *telemetry.Answer, e *openai.Error) {
 	x.g.metrics.Answered(r.Endpoint, r.Status, x.errorType, time.Since(x.call.Start))
+	if x.span != nil {
+		x.trace(r, a)
+	}
 	x.log(r, e)
 	x.g.ledger.Write(*r)
 }
@@ -142,6 +148,9 @@ func (x *Exchange) log(r *ledger.Record, e *openai.Error) {
 		Float64("ttft_ms", r.TTFT).Float64("duration_ms", r.Duration)
 	if r.UpstreamKeyID != "" {
 		line.Str("upstream_key", r.UpstreamKeyID)
+	}
+	if x.span != nil {
+		line.Str("trace_id", x.span.TraceID())
 	}
 	if e != nil {
 		line.Str("type", e.Type).Str("code", e.Code).Str("limit", r.Limit).AnErr("cause", e.Cause)

@@ -26,7 +26,7 @@ type PlainAnswer struct {
 
 	inString bool
 	odd      bool // inString: an odd number of backslashes came last
-	word     [len("response") + 1]byte
+	word     [maxReason + 1]byte
 	wordLen  int // of the last string; counts no further than len(word)
 
 	// Of the containers that are open, by depth: the name of the member being
@@ -39,6 +39,7 @@ type PlainAnswer struct {
 	captured  []byte
 	duration  bool // the value of duration is being read, a number or a text
 
+	reasons  []string
 	usage    Usage
 	hasUsage bool
 	seconds  float64 // duration
@@ -55,6 +56,8 @@ const (
 	responseName
 	messageName
 	durationName
+	finishName
+	stopName
 )
 
 // Usage returns what the upstream reported, and whether it was sane.
@@ -64,6 +67,9 @@ func (a *PlainAnswer) Usage() (Usage, bool) {
 	}
 	return a.usage, a.hasUsage
 }
+
+// Reasons returns why choices ended, or the message did, each reason once.
+func (a *PlainAnswer) Reasons() []string { return a.reasons }
 
 // Complete reports whether the outermost object has ended: an answer that is cut
 // off is not complete.
@@ -105,9 +111,25 @@ func (a *PlainAnswer) stringPart(p []byte, i int) int {
 	}
 	if !a.odd {
 		a.inString = false
+		if a.atReason() {
+			a.reasons = withReason(a.reasons, a.word[:a.wordLen])
+		}
 	}
 	a.odd = false
 	return end + 1
+}
+
+// atReason reports whether the string that was read says why a choice ended, or the
+// message did.
+func (a *PlainAnswer) atReason() bool {
+	switch a.depth {
+	case 1:
+		return a.names[1] == stopName && a.Endpoint.Anthropic()
+	case 3:
+		return a.names[3] == finishName && a.names[1] == choicesName
+	default:
+		return false
+	}
 }
 
 // structure reads up to and with the next byte that is not part of a number or
@@ -208,6 +230,10 @@ func (a *PlainAnswer) lastWord() name {
 		return messageName
 	case "duration":
 		return durationName
+	case "finish_reason":
+		return finishName
+	case "stop_reason":
+		return stopName
 	default:
 		return otherName
 	}

@@ -106,7 +106,7 @@ func (s *EventStream) choice(c *cursor, v *event) {
 			n, _ := parseInt(c.scalar(), maxTokens)
 			v.index = int(n)
 		case "finish_reason":
-			s.finished = len(c.text()) > 0 || s.finished
+			s.finish(c.text())
 		case "usage":
 			v.note(c, s.Endpoint)
 		default:

@@ -56,6 +56,7 @@ type EventStream struct {
 	tally    tally
 	done     bool
 	finished bool
+	reasons  []string
 	failed   bool
 	events   int64
 	oversize int64
@@ -73,6 +74,17 @@ func (s *EventStream) Done() bool { return s.done }
 // Finished reports whether a choice had a finish_reason, or a message a
 // stop_reason.
 func (s *EventStream) Finished() bool { return s.finished }
+
+// Reasons returns why choices ended, or the message did, each reason once.
+func (s *EventStream) Reasons() []string { return s.reasons }
+
+// finish takes the text of a finish_reason or stop_reason.
+func (s *EventStream) finish(reason []byte) {
+	if len(reason) > 0 {
+		s.finished = true
+		s.reasons = withReason(s.reasons, reason)
+	}
+}
 
 // Failed reports whether an event had an error.
 func (s *EventStream) Failed() bool { return s.failed }

@@ -95,7 +95,7 @@ func (s *EventStream) block(c *cursor) {
 				s.yield(text)
 			}
 		case "stop_reason":
-			s.finished = len(c.text()) > 0 || s.finished
+			s.finish(c.text())
 		default:
 			c.skip()
 		}

@@ -58,6 +58,7 @@ type server struct {
 	gateway   *gateway.Gateway
 	ledger    *ledger.Ledger
 	store     *store
+	traces    *telemetry.Tracer // nil: there are none
 	upstreams *upstream.Directory
 	api       *api.API
 
@@ -92,8 +93,11 @@ func newServer(cfg *config.Config, load func() (*config.Config, error), keys *ke
 			return nil, err
 		}
 	}
+	if s.traces, err = telemetry.OpenTracer(context.Background(), os.LookupEnv, version, log); err != nil {
+		return nil, err
+	}
 	s.gateway, err = gateway.New(gateway.Options{
-		Config: cfg, Models: s.upstreams, Keys: keys, Limits: s.store, Instance: instance, Ledger: s.ledger, Metrics: metrics, Log: log,
+		Config: cfg, Models: s.upstreams, Keys: keys, Limits: s.store, Instance: instance, Ledger: s.ledger, Metrics: metrics, Traces: s.traces, Log: log,
 	})
 	if err != nil {
 		return nil, err
@@ -201,8 +205,8 @@ func (s *server) withDashboard(operators *admin.Admin, programs http.Handler, me
 }
 
 // denied is how authz asks the gateway.
-func (s *server) denied(key *keyring.Key, endpoint openai.Endpoint, requestID string, start time.Time) *openai.Error {
-	return s.gateway.Denied(gateway.Call{RequestID: requestID, KeyID: key.ID, Endpoint: endpoint, Start: start}, key)
+func (s *server) denied(key *keyring.Key, endpoint openai.Endpoint, requestID string, trace telemetry.TraceContext, start time.Time) *openai.Error {
+	return s.gateway.Denied(gateway.Call{RequestID: requestID, KeyID: key.ID, Endpoint: endpoint, Start: start, Trace: trace}, key)
 }
 
 // registerGauges adds what is read at each scrape.
@@ -407,6 +411,9 @@ func (s *server) stop() error {
 		}
 	}
 	s.gateway.Drain(ctx)
+	if err := s.traces.Close(ctx); err != nil {
+		s.log.Warn().Err(err).Msg("the last traces are lost")
+	}
 	s.store.close()
 	return errors.Join(append(errs, s.ledger.Close())...)
 }
