@@ -80,6 +80,10 @@ func parsePages() (pages, error) {
 	return all, nil
 }
 
+// partHeader tells the page's script that an answer is part of a page, and not what
+// something before weir says instead.
+const partHeader = "X-Weir-Part"
+
 // partial tells whether only the part of a page is asked for that is replaced.
 func partial(r *http.Request) bool { return r.Header.Get("HX-Request") == "true" }
 
@@ -91,6 +95,7 @@ func (d *Dashboard) show(w http.ResponseWriter, r *http.Request, v *view) {
 	part := "layout.html"
 	if partial(r) {
 		part = "live"
+		w.Header().Set(partHeader, "live") // it is shown, whatever the status
 	} else if t, ok := d.sessions.hear(name, query.Get("told")); ok {
 		v.Told = &t
 	}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/weir-gateway/weir/admin"
 	"github.com/weir-gateway/weir/keyring"
+	"github.com/weir-gateway/weir/ratelimit/redistest"
 	"github.com/weir-gateway/weir/upstream/pool"
 )
 
@@ -638,6 +639,42 @@ func TestDashboardInHardTimes(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.shows("weir does not answer")
+}
+
+// TestDashboardWhileRedisIsAway says so, and is as before when it is back.
+func TestDashboardWhileRedisIsAway(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	r := shown(t, fixture{redis: redis.URL()})
+	b := browse(t, r.Admin)
+	b.open("/dashboard/limits")
+	b.signIn(adminToken)
+	if got := r.post(chat()); got.status != http.StatusOK {
+		t.Fatalf("status %d", got.status)
+	}
+	b.shows("key good", "1 of 1")
+	b.clean("before")
+	redis.Kill()
+	b.shows("Ask the limit store") // by itself
+	for range 10 { // after some failures it is not asked any more
+		r.post(chat())
+	}
+	if offline := eval[bool](b, `!document.getElementById("offline").hidden`); offline {
+		t.Error("weir is said not to answer")
+	}
+	b.open("/dashboard/")
+	b.shows("The limit store has been away for", "redis", "away")
+	b.troubles() // the browser tells of the status 503
+	b.inspect("overview-away")
+	b.open("/dashboard/keys")
+	b.shows("cannot be told: Ask the limit store", "few")
+	b.inspect("keys-away")
+	b.open("/dashboard/limits")
+	b.shows("That did not work")
+	redis.Restart(t)
+	b.open("/dashboard/")
+	b.shows("redis\tok")
+	b.troubles()
 }
 
 // TestDashboardCanBeLeftOut sees that nothing of it is there then.

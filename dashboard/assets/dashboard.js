@@ -10,9 +10,14 @@
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (document.hidden || busy(event.target)) event.preventDefault();
   });
-  // It may have been opened while the request was under way.
   document.addEventListener("htmx:beforeSwap", (event) => {
-    if (busy(event.detail.target)) event.detail.shouldSwap = false;
+    const { detail } = event;
+    if (detail.xhr.getResponseHeader("X-Weir-Part")) {
+      detail.shouldSwap = true; // it says what is wrong, if anything is
+      detail.isError = false;
+    }
+    // It may have been opened while the request was under way.
+    if (busy(detail.target)) detail.shouldSwap = false;
   });
 
   const offline = document.getElementById("offline");
