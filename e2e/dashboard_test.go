@@ -656,7 +656,7 @@ func TestDashboardWhileRedisIsAway(t *testing.T) {
 	b.clean("before")
 	redis.Kill()
 	b.shows("Ask the limit store") // by itself
-	for range 10 { // after some failures it is not asked any more
+	for range 10 {                 // after some failures it is not asked any more
 		r.post(chat())
 	}
 	if offline := eval[bool](b, `!document.getElementById("offline").hidden`); offline {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,6 +46,20 @@ func TestDemo(t *testing.T) {
 	}
 	if strings.Contains(string(out), `"choices":[],`) {
 		t.Error("the client got an event that it did not ask for")
+	}
+	_, token, _ := strings.Cut(s.Stdout(), "with the token ")
+	token, _, ok = strings.Cut(token, ")")
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := client.PostForm(s.Admin+"/dashboard/login", url.Values{"token": {token}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if !ok || resp.StatusCode != http.StatusSeeOther || !strings.Contains(s.Stdout(), "  "+s.Admin+"/dashboard/ ") {
+		t.Errorf("the dashboard: status %d, announced by:\n%s", resp.StatusCode, s.Stdout())
+	}
+	if strings.Contains(s.Log(), token) {
+		t.Error("the log shows the token of the demo")
 	}
 }
 

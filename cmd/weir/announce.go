@@ -30,7 +30,11 @@ func (c *upCmd) announce(e *env, site *site, s *server, addr string) {
 	}
 	if s.listeners.admin != nil {
 		addr := reachable(s.listeners.admin.Addr().String())
-		fmt.Fprintf(&b, "  Admin      http://%s   (with the token of admin.token_file)\n", addr)
+		token := "with the token of admin.token_file"
+		if site.token != "" {
+			token = "for this run only, with the token " + site.token
+		}
+		fmt.Fprintf(&b, "  Admin      http://%s   (%s)\n", addr, token)
 		if s.pages != nil {
 			fmt.Fprintf(&b, "  Dashboard  http://%s/dashboard/   (with the same)\n", addr)
 		}

@@ -73,9 +73,8 @@ func (f logFlags) logger(e *env) (zerolog.Logger, error) {
 	return log, nil
 }
 
-// demo is the built-in configuration, which asks that upstream.
-func demo(listen, upstreamURL string) (*config.Config, error) {
-	vars := map[string]string{"LISTEN": listen, "UPSTREAM": upstreamURL}
+// demo is the built-in configuration, with those values of its variables.
+func demo(vars map[string]string) (*config.Config, error) {
 	return config.Parse("", demoConfig, true, func(name string) (string, bool) {
 		v, ok := vars[name]
 		return v, ok

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -36,6 +38,7 @@ type site struct {
 	load   func() (*config.Config, error) // reads cfg again; nil without a file
 	keys   *keyring.Keyring
 	secret string // of the demo's key; "" without demo
+	token  string // of the demo's admin API; "" elsewhere
 	stop   func() // ends the demo upstream
 }
 
@@ -89,10 +92,14 @@ func openMegaLLM(e *env, listen string, log zerolog.Logger) (*site, error) {
 }
 
 // openDemo starts the demo upstream.
-func openDemo(listen string) (*site, error) {
+func openDemo(listen string) (s *site, err error) {
 	model, err := simulator.ParseModel("demo=text=answer,pace=20ms,ttft=150ms")
 	if err != nil {
 		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "weir-demo-")
+	if err != nil {
+		return nil, fmt.Errorf("make a folder for the demo: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, failed := make(chan string, 1), make(chan error, 1)
@@ -104,23 +111,41 @@ func openDemo(listen string) (*site, error) {
 	stop := func() {
 		cancel()
 		running.Wait()
+		_ = os.RemoveAll(dir)
 	}
+	defer func() {
+		if err != nil {
+			stop()
+		}
+	}()
 	select {
 	case err := <-failed:
-		cancel()
 		return nil, err
 	case addr := <-ready:
 		if listen == "" {
 			listen = demoListen
 		}
-		cfg, err := demo(listen, "http://"+addr+"/v1")
+		token := rand.Text()
+		file := filepath.Join(dir, "admin.token")
+		if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
+			return nil, fmt.Errorf("write the demo's admin token: %w", err)
+		}
+		cfg, err := demo(map[string]string{"LISTEN": listen, "UPSTREAM": "http://" + addr + "/v1", "ADMIN": demoAdmin(), "TOKEN_FILE": file})
 		if err != nil {
-			stop()
 			return nil, err
 		}
 		secret, keys := demoKey()
-		return &site{cfg: cfg, keys: keys, secret: secret, stop: stop}, nil
+		return &site{cfg: cfg, keys: keys, secret: secret, token: token, stop: stop}, nil
 	}
+}
+
+// demoAdmin is the usual address of the admin API, or any that is free.
+func demoAdmin() string {
+	const usual = "127.0.0.1:9090"
+	if portFree(usual) != nil {
+		return "127.0.0.1:0"
+	}
+	return usual
 }
 
 // serveCmd is weir serve.
@@ -154,6 +179,9 @@ func (c *serveCmd) Run(e *env) error {
 	notify(e, notifyReady, log)
 	if site.secret != "" {
 		fmt.Fprintf(e.stdout, "Demo key: %s\n", site.secret)
+	}
+	if site.token != "" {
+		fmt.Fprintf(e.stdout, "Dashboard: http://%s/dashboard/ with the token %s\n", s.listeners.admin.Addr(), site.token)
 	}
 	select {
 	case err := <-done:
