@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"math"
@@ -21,21 +22,18 @@ const (
 // sample is what had been counted by some time.
 type sample struct {
 	at                        time.Time
-	answered, refused, failed float64 // requests, by status: below 400, 4xx, 5xx
-	left                      float64 // requests whose client left before
-	input, output             float64 // tokens
-	live                      float64 // requests in flight
-	firstToken                []bucket
+	answered, refused, failed float64            // requests, by status: below 400, 4xx, 5xx
+	left                      float64            // requests whose client left before
+	input, output             float64            // tokens
+	live                      float64            // requests in flight
+	firstToken                map[bucket]float64 // how many, by how long the first token took
 	firstTokens               float64            // how many in all
 	limits                    map[string]float64 // requests that a limit refused, by its name
 	lost                      float64            // lines of the ledger
 }
 
-// bucket is one of a histogram.
-type bucket struct {
-	upTo  float64 // seconds
-	count float64 // of that bucket and those before
-}
+// bucket is one of a histogram: from above low to high, in seconds.
+type bucket struct{ low, high float64 }
 
 // samples are those of the last while, the oldest first. The methods are safe for
 // concurrent use.
@@ -94,7 +92,7 @@ func (s *samples) over(long time.Duration) (from, to sample) {
 
 // read takes what it knows out of metrics.
 func read(families []*dto.MetricFamily) (s sample) {
-	s.limits = map[string]float64{}
+	s.limits, s.firstToken = map[string]float64{}, map[bucket]float64{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			s.add(f.GetName(), m)
@@ -134,14 +132,38 @@ func (s *sample) add(name string, m *dto.Metric) {
 	}
 }
 
-// addHistogram adds one of the same buckets as those before.
+// addHistogram adds one by its native buckets, which are a tenth apart, and where it has
+// none by the others.
 func (s *sample) addHistogram(h *dto.Histogram) {
 	s.firstTokens += float64(h.GetSampleCount())
-	for i, b := range h.GetBucket() {
-		if i == len(s.firstToken) {
-			s.firstToken = append(s.firstToken, bucket{upTo: b.GetUpperBound()})
+	if len(h.GetPositiveSpan()) == 0 && h.GetZeroCount() == 0 {
+		s.addClassic(h)
+		return
+	}
+	s.firstToken[bucket{0, h.GetZeroThreshold()}] += float64(h.GetZeroCount())
+	// See https://prometheus.io/docs/specs/native_histograms/#data-model
+	base := math.Exp2(math.Exp2(-float64(h.GetSchema())))
+	index, delta, count := int32(0), 0, int64(0)
+	for _, span := range h.GetPositiveSpan() {
+		index += span.GetOffset()
+		for range span.GetLength() {
+			count += h.GetPositiveDelta()[delta]
+			s.firstToken[bucket{math.Pow(base, float64(index-1)), math.Pow(base, float64(index))}] += float64(count)
+			index++
+			delta++
 		}
-		s.firstToken[i].count += float64(b.GetCumulativeCount())
+	}
+}
+
+func (s *sample) addClassic(h *dto.Histogram) {
+	low, before := 0.0, uint64(0)
+	for _, b := range h.GetBucket() {
+		high, count := b.GetUpperBound(), b.GetCumulativeCount()
+		if math.IsInf(high, 1) {
+			break
+		}
+		s.firstToken[bucket{low, high}] += float64(count - before)
+		low, before = high, count
 	}
 }
 
@@ -173,21 +195,19 @@ func quantile(from, to *sample, share float64) (seconds float64, known bool) {
 	if all <= 0 {
 		return 0, false
 	}
-	rank, low, before := share*all, 0.0, 0.0
-	for i, b := range to.firstToken {
-		if math.IsInf(b.upTo, 1) {
-			break
+	buckets := slices.SortedFunc(maps.Keys(to.firstToken), func(a, b bucket) int { return cmp.Compare(a.high, b.high) })
+	rank, before := share*all, 0.0
+	for _, b := range buckets {
+		count := max(0, to.firstToken[b]-from.firstToken[b])
+		if count > 0 && before+count >= rank {
+			return b.low + (b.high-b.low)*(rank-before)/count, true
 		}
-		count := b.count
-		if i < len(from.firstToken) {
-			count -= from.firstToken[i].count
+		if count > 0 {
+			seconds = b.high
 		}
-		if count >= rank && count > before {
-			return low + (b.upTo-low)*(rank-before)/(count-before), true
-		}
-		low, before = b.upTo, count
+		before += count
 	}
-	return low, true // or more
+	return seconds, true // or more
 }
 
 // refusals are how many requests each limit refused between two samples, the most
