@@ -179,6 +179,10 @@ func (r *rig) close() {
 		told["Envoy's configuration"] = r.overSocket("envoy.sock", "/config_dump?include_eds")
 		told["the pools"] = r.overSocket("ops.sock", "/pools")
 		told["the limits"] = r.overSocket("ops.sock", "/limits")
+		for _, method := range []string{"Keys/List", "Pools/Status", "Limits/Usage", "Exchanges/List", "Config/Show"} {
+			service, name, _ := strings.Cut(method, "/")
+			told["the admin API's "+method] = r.overSocket("ops.sock", "/weir.admin.v1."+service+"Service/"+name, "{}")
+		}
 		if r.Metrics != "" {
 			if resp, err := http.Get(r.Metrics); err != nil {
 				r.t.Error(err)
@@ -186,6 +190,7 @@ func (r *rig) close() {
 				told["metrics"], _ = readAll(resp)
 				resp.Body.Close()
 			}
+			told["Envoy's metrics"] = r.overSocket("envoy.sock", "/stats/prometheus")
 		}
 	}
 	if err := r.Stop(); err != nil && !r.killed {
@@ -218,8 +223,8 @@ func (r *rig) close() {
 	}
 }
 
-// overSocket gets a page from one of the sockets of the site.
-func (r *rig) overSocket(name, path string) string {
+// overSocket gets a page from one of the sockets of the site, or posts JSON there.
+func (r *rig) overSocket(name, path string, posted ...string) string {
 	r.t.Helper()
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -228,9 +233,15 @@ func (r *rig) overSocket(name, path string) string {
 		},
 	}}
 	defer client.CloseIdleConnections()
-	resp, err := client.Get("http://site" + path)
+	ask := func() (*http.Response, error) { return client.Get("http://site" + path) }
+	if posted != nil {
+		ask = func() (*http.Response, error) {
+			return client.Post("http://site"+path, "application/json", strings.NewReader(posted[0]))
+		}
+	}
+	resp, err := ask()
 	if err != nil {
-		r.t.Errorf("GET %s from %s: %v", path, name, err)
+		r.t.Errorf("ask for %s from %s: %v", path, name, err)
 		return ""
 	}
 	defer resp.Body.Close()

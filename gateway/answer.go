@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"net/http"
 	"strconv"
 	"strings"
@@ -179,6 +180,18 @@ func (x *Exchange) badAnswer(h Head) Plan {
 		return Plan{Instead: e}
 	}
 	return p
+}
+
+// masked is an upstream's text without the credential that it was shown: some quote it.
+func (x *Exchange) masked(text []byte) []byte {
+	shown := x.target.Server.Credential
+	if x.attempts != nil {
+		shown = x.attempts.shown()
+	}
+	if shown == "" {
+		return text
+	}
+	return bytes.ReplaceAll(text, []byte(shown.Reveal()), []byte("…"))
 }
 
 // clientStatus is what clients get for an upstream's status: client errors as

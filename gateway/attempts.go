@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weir-gateway/weir/config"
 	"github.com/weir-gateway/weir/openai"
 	"github.com/weir-gateway/weir/upstream"
 	"github.com/weir-gateway/weir/upstream/pool"
@@ -185,6 +186,16 @@ func (a *attempts) answered() (t upstream.Target, ok bool) {
 		return a.plan[at.target], true
 	}
 	return upstream.Target{}, false
+}
+
+// shown is the credential that the last attempt showed its upstream; "" is none.
+func (a *attempts) shown() config.Secret {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if at := a.last(); at != nil {
+		return at.secret
+	}
+	return ""
 }
 
 // fallback is the model that really answered, if that is not the one planned.

@@ -200,6 +200,21 @@ func TestLogger(t *testing.T) {
 	}
 }
 
+// TestLogFormats: the same event for programs and for people.
+func TestLogFormats(t *testing.T) {
+	for format, want := range map[string]bool{"json": true, "pretty": false} {
+		var buf bytes.Buffer
+		log, err := NewLogger(&buf, "info", format)
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.Info().Str("a", "b").Msg("shown")
+		if json.Valid(buf.Bytes()) != want || !strings.Contains(buf.String(), "shown") || strings.Count(buf.String(), "\n") != 1 {
+			t.Errorf("%s: %q", format, buf.String())
+		}
+	}
+}
+
 func TestLoggerSaysWhatItTakes(t *testing.T) {
 	for _, tt := range [][3]string{{"loud", "auto", "want trace, debug"}, {"", "auto", "want trace"}, {"info", "xml", "want auto, json or pretty"}} {
 		if _, err := NewLogger(io.Discard, tt[0], tt[1]); err == nil || !strings.Contains(err.Error(), tt[2]) {
