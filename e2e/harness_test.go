@@ -45,13 +45,14 @@ type fixture struct {
 	ledger            string // more of the ledger's options
 	salt              string // the upstream's cache_salt; "" is none
 	args              []string
-	env               []string // of weir's
-	killed            bool     // the test ends weir or Envoy by force
-	redis             string   // URL of the store; "" counts in memory
-	patience          string   // timeout of the store; "" is weir's default
-	peer              *rig     // a replica whose upstream this one shares
-	runDir            string   // "" is a fresh one
-	keyFile           string   // "" is keys.yaml of the site's own
+	env               []string                       // of weir's
+	killed            bool                           // the test ends weir or Envoy by force
+	redis             string                         // URL of the store; "" counts in memory
+	patience          string                         // timeout of the store; "" is weir's default
+	peer              *rig                           // a replica whose upstream this one shares
+	runDir            string                         // "" is a fresh one
+	keyFile           string                         // "" is keys.yaml of the site's own
+	prepare           func(t *testing.T, dir string) // files beside weir.yaml
 	// upstream serves instead of a simulator.
 	upstream http.Handler
 }
@@ -94,6 +95,9 @@ func start(t *testing.T, f fixture) *rig {
 	upstream := httptest.NewServer(handler)
 	t.Cleanup(upstream.Close)
 	dir := t.TempDir()
+	if f.prepare != nil {
+		f.prepare(t, dir)
+	}
 	writeFile(t, filepath.Join(dir, "weir.yaml"), weirYAML(f, upstream.URL))
 	writeFile(t, filepath.Join(dir, "keys.yaml"), keysYAML(f))
 	s, err := site.Start(t.Context(), binary, dir, f.args, f.env...)

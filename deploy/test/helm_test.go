@@ -65,7 +65,7 @@ config:
 // TestHelm renders the chart as helm template does and has every object checked against
 // Kubernetes' schemas, and weir.yaml by weir.
 func TestHelm(t *testing.T) {
-	for name, values := range map[string]string{"defaults": "", "manifests": manifests, "everything": everything} {
+	for name, values := range map[string]string{"defaults": "", "manifests": manifests, "everything": everything, "documentation": documented(t)} {
 		t.Run(name, func(t *testing.T) {
 			objects, err := render(t, values)
 			if err != nil {
@@ -78,7 +78,7 @@ func TestHelm(t *testing.T) {
 			}
 			kinds := checkObjects(t, objects)
 			want := []string{"ConfigMap", "Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service"}
-			if name != "defaults" {
+			if name == "manifests" || name == "everything" {
 				want = append(want, "HorizontalPodAutoscaler")
 				slices.Sort(want)
 			}
@@ -87,6 +87,17 @@ func TestHelm(t *testing.T) {
 			}
 		})
 	}
+}
+
+// documented are the values that the documentation shows.
+func documented(t *testing.T) string {
+	t.Helper()
+	_, rest, found := strings.Cut(string(read(t, root+"/docs/deploy.md")), "```yaml\n# my-values.yaml\n")
+	values, _, ends := strings.Cut(rest, "```")
+	if !found || !ends {
+		t.Fatal("docs/deploy.md shows no my-values.yaml")
+	}
+	return values
 }
 
 // TestHelmRefuses has the chart refuse values that would go wrong later, in words.
