@@ -102,6 +102,9 @@ func TestDocs(t *testing.T) {
 				case "yaml":
 					checkYAML(t, b)
 				case "sh", "":
+					if b.lang == "sh" && b.page == "README.md" && !strings.HasPrefix(b.text, "make ") {
+						continue // see TestNewUser
+					}
 					if s == nil {
 						s = newManual(t)
 					}
