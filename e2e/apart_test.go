@@ -51,12 +51,13 @@ func startApart(t *testing.T, f fixture) *apart {
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, filepath.Join(dir, "envoy.yaml"), string(text))
+	file := filepath.Join(dir, "printed.yaml") // not that of weir serve, which it may write at this moment
+	writeFile(t, file, string(text))
 	envoyBinary, err := envoy.Find(os.Getenv)
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxy := exec.Command(envoyBinary, "-c", filepath.Join(dir, "envoy.yaml"), "-l", "critical", "--disable-hot-restart", "--concurrency", "1")
+	proxy := exec.Command(envoyBinary, "-c", file, "-l", "critical", "--disable-hot-restart", "--concurrency", "1")
 	if err := proxy.Start(); err != nil {
 		t.Fatal(err)
 	}
