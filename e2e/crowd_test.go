@@ -101,8 +101,9 @@ func frames(conn net.Conn, next func(f *http2.Framer, i int) error) int {
 
 // TestGoodClientsBesideBadOnes has good clients answered, all, while others hold idle
 // connections, send their requests byte by byte, and flood with headers and frames.
+//
+//nolint:paralleltest // it takes all of the machine, and is to have it
 func TestGoodClientsBesideBadOnes(t *testing.T) {
-	t.Parallel()
 	r := start(t, fixture{
 		model:  "tokens=5",
 		limits: "  - {name: slots, per: [key], concurrency: 1000}\n",
@@ -252,8 +253,9 @@ func TestGoodClientsBesideBadOnes(t *testing.T) {
 }
 
 // TestUnknownKeys has a guesser learn nothing and cost nothing that stays.
+//
+//nolint:paralleltest // it takes all of the machine
 func TestUnknownKeys(t *testing.T) {
-	t.Parallel()
 	r := start(t, fixture{})
 	guess := func(n int) {
 		const clients = 50

@@ -94,10 +94,10 @@ func TestRollingRestart(t *testing.T) {
 		return r
 	}
 	replicas := []*rig{replica(0), replica(1)}
-	sim := replicas[0].sim
+	first, sim := replicas[0], replicas[0].sim
 	url := balance(t, listen...)
 	ask := func(body string, headers ...string) (reply, error) {
-		resp, err := replicas[0].sendTo(t.Context(), url, http.MethodPost, "/v1/chat/completions", body, headers...)
+		resp, err := first.sendTo(t.Context(), url, http.MethodPost, "/v1/chat/completions", body, headers...)
 		if err != nil {
 			return reply{}, err
 		}

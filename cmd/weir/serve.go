@@ -130,7 +130,7 @@ func openDemo(listen string) (s *site, err error) {
 		if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
 			return nil, fmt.Errorf("write the demo's admin token: %w", err)
 		}
-		cfg, err := demo(map[string]string{"LISTEN": listen, "UPSTREAM": "http://" + addr + "/v1", "ADMIN": demoAdmin(), "TOKEN_FILE": file})
+		cfg, err := demo(map[string]string{"LISTEN": listen, "UPSTREAM": "http://" + addr + "/v1", "ADMIN": usual("9090"), "METRICS": usual("9091"), "TOKEN_FILE": file})
 		if err != nil {
 			return nil, err
 		}
@@ -139,13 +139,12 @@ func openDemo(listen string) (s *site, err error) {
 	}
 }
 
-// demoAdmin is the usual address of the admin API, or any that is free.
-func demoAdmin() string {
-	const usual = "127.0.0.1:9090"
-	if portFree(usual) != nil {
-		return "127.0.0.1:0"
+// usual is an address with that port, or with any that is free if it is not.
+func usual(port string) string {
+	if addr := net.JoinHostPort("127.0.0.1", port); portFree(addr) == nil {
+		return addr
 	}
-	return usual
+	return "127.0.0.1:0"
 }
 
 // serveCmd is weir serve.
