@@ -148,7 +148,8 @@ func TestDrain(t *testing.T) {
 	if err != nil || !strings.HasSuffix(string(body), "data: [DONE]\n\n") {
 		t.Errorf("the answer was cut: %v, %q", err, body[max(0, len(body)-100):])
 	}
-	if err := drain.Wait(); err != nil || told.Len() > 0 {
+	want := "Clients are asked to leave; new connections are taken for 1s more.\nNo new connections are taken. Requests that run: 1; they have 5m0s.\n"
+	if err := drain.Wait(); err != nil || told.String() != want {
 		t.Errorf("weir drain: %v, %s", err, told.String())
 	}
 	select {

@@ -51,6 +51,27 @@ func TestSilenceInAStream(t *testing.T) {
 	}
 }
 
+// TestTotalIsTheRequests gives a request to a pool the time that is configured once, not
+// for each of its keys.
+func TestTotalIsTheRequests(t *testing.T) {
+	t.Parallel()
+	slow := simulator.New(simulator.Options{Models: []simulator.Model{{Name: "t"}}})
+	server := httptest.NewServer(slow)
+	t.Cleanup(server.Close)
+	r := start(t, fixture{
+		models: "  - {name: t, upstreams: [timed]}\n",
+		upstreams: fmt.Sprintf("  - {name: timed, url: %q, timeouts: {total: 1s}, keys: {list: [{key: sk-upstream-canary-first}, {key: sk-upstream-canary-second}]}}\n",
+			server.URL+"/v1"),
+	})
+	got := r.do(http.MethodPost, "/v1/chat/completions", `{"model":"t","messages":[{"role":"user","content":"hi"}]}`, "X-Simulate", "ttft=20s")
+	if got.status != http.StatusGatewayTimeout || got.code() != "upstream_timeout" {
+		t.Errorf("status %d, %s", got.status, got.body)
+	}
+	if n := slow.Ledger().Len(); n != 1 {
+		t.Errorf("%d attempts in the time of one", n)
+	}
+}
+
 // TestRewriteResponse has answers name the model as the client did.
 func TestRewriteResponse(t *testing.T) {
 	t.Parallel()

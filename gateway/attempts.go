@@ -109,6 +109,9 @@ func (a *attempts) begin(ctx context.Context, name string, number int) (*Attempt
 	// its successor.
 	a.made = max(a.made, number)
 	a.supersede()
+	if total := a.x.timeouts.Total; total > 0 && time.Since(a.x.call.Start) >= total {
+		return nil, late(total)
+	}
 	if a.costly >= mostCostly || a.tries[target] >= a.mostTries(target) {
 		return nil, unanswered()
 	}

@@ -46,6 +46,14 @@ func unanswered() *openai.Error {
 	}
 }
 
+// late ends a request that has used up its time, so that another attempt would exceed it.
+func late(total time.Duration) *openai.Error {
+	return &openai.Error{
+		Status: http.StatusGatewayTimeout, Type: openai.TypeServer, Code: openai.CodeUpstreamTimeout,
+		Message: "The upstream server did not answer in time: it was given " + total.String() + ".",
+	}
+}
+
 // noKey is the refusal of a request that no key is there for.
 func noKey(err error) *openai.Error {
 	const mending = 30 * time.Second // it takes a person, or the next probe

@@ -50,6 +50,7 @@ type Exchange struct {
 	choices   int64 // that are generated, of all prompts
 	perPrompt int   // choices of each of several prompts; 0: there is one
 	reserved  amounts
+	unbounded bool // nobody says how long an answer may be
 	charges   []ratelimit.Charge
 	headers   []openai.Header // x-ratelimit-*
 	overhead  time.Duration
@@ -163,6 +164,7 @@ func (x *Exchange) admit(ctx context.Context, body []byte) *openai.Error {
 		bounded.MaxTokens = atMost
 	}
 	x.reserved = reservation(&bounded, x.model, x.input, x.choices)
+	x.unbounded = bounded.MaxTokens == 0 && x.model.MaxOutput == 0
 	if err := x.charge(ctx, limits.exchange); err != nil {
 		return err
 	}

@@ -31,6 +31,7 @@ func newGateway(t *testing.T, keys map[string]*keyring.Key, limits ...config.Lim
 		Models: []config.Model{
 			{Name: "big", Aliases: []string{"alias"}, Upstreams: []string{"up"}, MaxOutput: 1000},
 			{Name: "small", Upstreams: []string{"up"}, Context: 100},
+			{Name: "free", Upstreams: []string{"up"}},
 		},
 		Plans:  map[string][]config.Limit{"free": {{Name: "slots", Per: []config.Scope{config.PerKey}, Unit: config.Concurrency, Amount: 1}}},
 		Limits: limits, Requests: config.Bounds{MaxChoices: math.MaxInt64},
@@ -207,6 +208,35 @@ func TestReservation(t *testing.T) {
 		}
 		if want := x.input + (x.input*15+99)/100; x.reserved.input != want {
 			t.Errorf("%s: %d input tokens reserved of an estimate of %d, want %d", tt.name, x.reserved.input, x.input, want)
+		}
+		x.End()
+	}
+}
+
+// TestSmallLimit has answers that nobody bounds take all of a limit that is smaller than
+// what is reserved for them, and not be refused for it.
+func TestSmallLimit(t *testing.T) {
+	limits := []config.Limit{{Name: "tpm", Unit: config.Tokens, Amount: 500, Window: time.Minute}}
+	for name, tt := range map[string]struct {
+		body    string
+		refused bool
+	}{
+		"no max_tokens":                 {`{"model":"free","messages":[{"role":"user","content":"hello"}]}`, false},
+		"more than the limit":           {`{"model":"free","messages":[{"role":"user","content":"hello"}],"max_tokens":600}`, true},
+		"a prompt longer than it":       {`{"model":"free","messages":[{"role":"user","content":"` + strings.Repeat("hello ", 1000) + `"}]}`, true},
+		"several answers of any length": {`{"model":"free","messages":[{"role":"user","content":"hello"}],"n":3}`, false},
+	} {
+		g, _ := newGateway(t, oneKey(), limits...)
+		x, refused := g.Admit(t.Context(), call("k", tt.body))
+		if (refused != nil) != tt.refused {
+			t.Errorf("%s: %v", name, refused)
+		}
+		if refused != nil {
+			continue
+		}
+		// It has all of it: there is nothing left for another.
+		if _, refused := g.Admit(t.Context(), call("k", tt.body)); refused == nil || refused.NoRetry {
+			t.Errorf("%s: the second is answered %v", name, refused)
 		}
 		x.End()
 	}

@@ -29,7 +29,7 @@ func limitError(charges []ratelimit.Charge, d *ratelimit.Decision) *openai.Error
 		e.NoRetry = true
 		e.Detail.Estimate = c.Cost
 		e.Message = fmt.Sprintf("This request may take %d %s, more than the limit %s ever allows (%d in %s, counted for %s). "+
-			"Shorten the prompt or lower max_tokens.", c.Cost, unitName(c.Limit.Unit), c.Limit.Name, c.Limit.Max, windowName(c.Limit), whose)
+			"Shorten the prompt, or send a lower max_tokens.", c.Cost, unitName(c.Limit.Unit), c.Limit.Name, c.Limit.Max, windowName(c.Limit), whose)
 	case c.Limit.Unit == ratelimit.Concurrency:
 		e.RetryAfter = min(d.RetryAfter, slotWait)
 		e.Message = fmt.Sprintf("Too many requests at a time: the limit %s allows %d, counted for %s, and %d are running. "+

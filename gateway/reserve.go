@@ -104,7 +104,13 @@ func (x *Exchange) cost(r *rule) int64 {
 		}
 	case config.ReserveMax:
 	}
-	return a.of(r.limit.Unit)
+	n := a.of(r.limit.Unit)
+	if x.unbounded && n > r.limit.Max {
+		// What weir took for an answer of no known length is no reason to refuse it: it
+		// is given all of the limit, and what it takes beyond is owed.
+		n = max(r.limit.Max, amounts{input: a.input}.of(r.limit.Unit))
+	}
+	return n
 }
 
 // saturatedSum adds amounts up to the largest there is.
