@@ -90,6 +90,19 @@ func eachMember(text string, set func(name, value string) error) error {
 	return nil
 }
 
+// ScriptHelp explains scripts to people, a line a member.
+const ScriptHelp = `tokens=N        tokens of an answer; 16
+pace=DURATION   between pieces of a stream, such as 50ms; 0
+ttft=DURATION   before the first one; 0
+per=N           tokens a piece; 1
+text=KIND       lorem, answer, or echo: what was asked
+usage=MODE      final, never, chunks (running totals), finish (on the last piece), zeros (the truth at the end)
+done=no         no [DONE]
+fail=KIND       ` + failureForms + `; N: after so many pieces
+retry_after=N   seconds, told with a failing 429 or 503
+pad=N           bytes added to each piece
+gzip=yes        answers are compressed, asked for or not`
+
 const memberNames = "tokens, pace, ttft, per, text, usage, done, fail, retry_after, pad, gzip"
 
 // set sets one member.

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/rs/zerolog"
 
@@ -143,6 +144,12 @@ type simulateCmd struct {
 	Listen string   `default:"127.0.0.1:8002" placeholder:"HOST:PORT" help:"Where to listen (${default})."`
 	Model  []string `sep:"none" default:"demo=text=answer,pace=20ms,ttft=150ms" placeholder:"NAME=SCRIPT" help:"A model and how it answers (${default}). May be given several times."`
 	Ledger bool     `help:"Print a JSON line for each finished exchange."`
+}
+
+// Help is shown with weir simulate --help.
+func (simulateCmd) Help() string {
+	return "A script is members with commas between them, such as tokens=200,pace=50ms. The header x-simulate of a request changes them for that one.\n\n" +
+		"\n\n    " + strings.ReplaceAll(simulator.ScriptHelp, "\n", "\n    ")
 }
 
 // Run serves the simulator until it is told to stop.

@@ -89,10 +89,13 @@ func demoKey() (string, *keyring.Keyring) {
 
 // runDir is the folder of the sockets when the configuration names none.
 func runDir(e *env, cfg *config.Config) string {
-	switch {
-	case cfg.RunDir != "":
+	if cfg.RunDir != "" {
 		return cfg.RunDir
-	case os.Geteuid() == 0:
+	}
+	if dir, ok := e.getenv("WEIR_RUN_DIR"); ok && dir != "" {
+		return dir
+	}
+	if os.Geteuid() == 0 {
 		return "/run/weir"
 	}
 	if dir, ok := e.getenv("XDG_RUNTIME_DIR"); ok && dir != "" {

@@ -209,9 +209,9 @@ type Config struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Envoy's public listener, host:port. Port 0 takes a free port. Default 0.0.0.0:8080.
 	Listen string `protobuf:"bytes,1,opt,name=listen,proto3" json:"listen,omitempty"`
-	// Folder of the Unix sockets between Envoy and weir. Default: /run/weir for
-	// root, else weir under $XDG_RUNTIME_DIR, else weir-UID in the temporary
-	// folder; `weir up` makes a fresh one.
+	// Folder of the Unix sockets between Envoy and weir. Default:
+	// $WEIR_RUN_DIR, else /run/weir for root, else weir under $XDG_RUNTIME_DIR,
+	// else weir-UID in the temporary folder. The demo makes a fresh one.
 	RunDir string `protobuf:"bytes,2,opt,name=run_dir,json=runDir,proto3" json:"run_dir,omitempty"`
 	// Prometheus metrics. Absent: not served.
 	Metrics *Metrics `protobuf:"bytes,3,opt,name=metrics,proto3" json:"metrics,omitempty"`
