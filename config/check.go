@@ -20,7 +20,7 @@ func (p *problems) check(c *Config) {
 		p.checkLimits(fmt.Sprintf("plans[%q].limits", name), limits)
 	}
 	if c.MetricsListen != "" && sameAddress(c.Listen, c.MetricsListen) {
-		p.addf("metrics.listen", "is the address of listen too: choose another port")
+		p.addf("metrics.listen", "is the address of listen too%s: choose another port", p.says("listen"))
 	}
 	for _, other := range []string{c.Listen, c.MetricsListen} {
 		if c.Admin.Listen != "" && other != "" && sameAddress(other, c.Admin.Listen) {
@@ -48,7 +48,7 @@ func (p *problems) checkUpstreams(c *Config) {
 			p.addf(at+".keys", "key or key_file is given too: keep one of them")
 		}
 		if u.Total > 0 && u.FirstByte > u.Total && u.FirstByte != u.Idle {
-			p.addf(at+".timeouts.first_byte", "is longer than total, which is %v", u.Total)
+			p.addf(at+".timeouts.first_byte", "is longer than total, which is %v%s", u.Total, p.says(at+".timeouts.total"))
 		}
 		p.checkPool(at+".keys", u.Pool)
 		if u.CAFile != "" && u.URL.Scheme != "https" {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net/url"
 	"slices"
 	"time"
@@ -48,6 +49,18 @@ type Config struct {
 	TLS           *TLS   // nil: plain HTTP
 
 	message *configv1.Config // it was made from
+	source  *problems        // knows where what stands
+}
+
+// MistakeIn is an error of the field at path, such as upstreams[0].key_file, with the
+// place where it stands.
+func (c *Config) MistakeIn(path, format string, args ...any) error {
+	p := newProblems(c.File)
+	if c.source != nil {
+		p.root = c.source.root
+	}
+	p.addAt(p.find(path), path, fmt.Sprintf(format, args...))
+	return p.err()
 }
 
 // Admin is where operators ask over the network.

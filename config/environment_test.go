@@ -1,7 +1,7 @@
 package config
 
 import (
-	"maps"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -44,15 +44,57 @@ func TestEnvironmentHasTheLastWord(t *testing.T) {
 	}
 }
 
+// What is wrong with a variable is told of the variable, whatever the file says, and all
+// at once.
 func TestEnvironmentMistakes(t *testing.T) {
-	for name, value := range map[string]string{
-		"PORT": "http", "MEGALLM_MAX_RETRIES": "many", "MAX_KEY_RETRIES": "0", "MEGALLM_BASE_URL": "b.example", "MEGALLM_TIMEOUT": "soon",
+	const url = "environment variable MEGALLM_BASE_URL: must be an http:// or https:// URL with a host, such as http://127.0.0.1:8002/v1"
+	for _, c := range []struct{ name, value, want string }{
+		{"PORT", "http", `environment variable PORT: must be a port from 0 to 65535 (got "http")`},
+		{"MEGALLM_MAX_RETRIES", "many", `environment variable MEGALLM_MAX_RETRIES: must be a number from 1 to 10 (got "many")`},
+		{"MEGALLM_MAX_RETRIES", "11", `environment variable MEGALLM_MAX_RETRIES: must be a number from 1 to 10 (got "11")`},
+		{"MAX_KEY_RETRIES", "0", `environment variable MAX_KEY_RETRIES: must be a number from 1 to 10 (got "0")`},
+		{"MEGALLM_BASE_URL", "b.example", url + ` (got "b.example")`},
+		{"MEGALLM_BASE_URL", "https://me:canary@b.example", url + ` (got "https://…@b.example")`},
+		{"MEGALLM_BASE_URL", "https://b.example?key=canary", url + ` (got "https://b.example")`},
+		{"MEGALLM_BASE_URL", "sk-canary", url},
+		{"MEGALLM_TIMEOUT", "soon", `environment variable MEGALLM_TIMEOUT: must be a number of seconds such as 120, or a duration such as 90s or 2m (got "soon")`},
+		{"MEGALLM_TIMEOUT", "-5", `environment variable MEGALLM_TIMEOUT: must be a number of seconds such as 120, or a duration such as 90s or 2m (got "-5")`},
 	} {
-		env := map[string]string{}
-		maps.Copy(env, map[string]string{name: value})
-		_, err := parseWith(env)
-		if err == nil || !strings.Contains(err.Error(), value) && !strings.Contains(err.Error(), "upstreams[0]") {
-			t.Errorf("%s=%s: error %v, want one that shows what is wrong", name, value, err)
+		_, err := parseWith(map[string]string{c.name: c.value})
+		if err == nil || err.Error() != c.want {
+			t.Errorf("%s=%s: error %v, want %s", c.name, c.value, err, c.want)
 		}
+	}
+	_, err := parseWith(map[string]string{"PORT": "x", "MEGALLM_TIMEOUT": "y", "MEGALLM_BASE_URL": "z"})
+	if err == nil || strings.Count(err.Error(), "\n") != 2 {
+		t.Errorf("three mistakes: error %v, want three lines", err)
+	}
+	var mistakes *Mistakes
+	if !errors.As(err, &mistakes) || !mistakes.About("listen") || mistakes.About("run_dir") || !mistakes.About("upstreams") {
+		t.Errorf("the mistakes are about other fields: %v", err)
+	}
+}
+
+// A value that comes from a variable is shown beside it, unless it may be a secret.
+func TestExpandedValuesAreShown(t *testing.T) {
+	for _, c := range []struct{ name, value, want string }{
+		{"BASE", "b.example", `weir.yaml:1:29: upstreams[0].url: must be an http:// or https:// URL with a host, such as http://127.0.0.1:8002/v1 (got "${BASE}", which is "b.example")`},
+		{"MY_KEY", "canary", `weir.yaml:1:29: upstreams[0].url: must be an http:// or https:// URL with a host, such as http://127.0.0.1:8002/v1 (got "${MY_KEY}")`},
+	} {
+		text := "upstreams: [{name: a, url: \"${" + c.name + "}\"}]\nmodels: [{name: m, upstreams: [a]}]\n"
+		text = strings.Replace(text, "url: ", "url:  ", 1)
+		_, err := Parse("weir.yaml", []byte(text), false, func(string) (string, bool) { return c.value, true })
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("error %v, want %s", err, c.want)
+		}
+	}
+}
+
+// A total that a variable gives is not blamed on the file.
+func TestTotalOfVariable(t *testing.T) {
+	text := strings.Replace(small, "{idle: 30s}", "{first_byte: 50s, idle: 30s, total: 60s}", 1)
+	_, err := Parse("weir.yaml", []byte(text), false, func(name string) (string, bool) { return "40", name == "MEGALLM_TIMEOUT" })
+	if err == nil || !strings.Contains(err.Error(), "is longer than total, which is 40s by the environment variable MEGALLM_TIMEOUT (got \"50s\")") {
+		t.Errorf("error %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/url"
@@ -8,7 +9,6 @@ import (
 	"regexp"
 
 	"buf.build/go/protovalidate"
-	"buf.build/go/protoyaml"
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -20,6 +20,16 @@ import (
 // problem. getenv looks up ${NAME}, and the variables that have the last word, such
 // as PORT; os.LookupEnv is the usual one.
 func Load(file string, getenv func(string) (string, bool)) (*Config, error) {
+	cfg, err := Draft(file, getenv)
+	if err != nil {
+		return nil, err
+	}
+	return cfg, nil
+}
+
+// Draft is Load of a file that may have mistakes: beside their error, which is a
+// [Mistakes], it returns what of the configuration can be read, nil if nothing can.
+func Draft(file string, getenv func(string) (string, bool)) (*Config, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
@@ -28,12 +38,21 @@ func Load(file string, getenv func(string) (string, bool)) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
-	return Parse(file, text, info.Mode().Perm()&0o077 == 0, getenv)
+	return DraftOf(file, text, info.Mode().Perm()&0o077 == 0, getenv)
 }
 
 // Parse is Load of a text that came from that file. private tells that only its
 // owner can read it, so that secrets may stand in it.
 func Parse(file string, text []byte, private bool, getenv func(string) (string, bool)) (*Config, error) {
+	cfg, err := DraftOf(file, text, private, getenv)
+	if err != nil {
+		return nil, err
+	}
+	return cfg, nil
+}
+
+// DraftOf is Draft of a text, as Parse is Load of one.
+func DraftOf(file string, text []byte, private bool, getenv func(string) (string, bool)) (*Config, error) {
 	p := newProblems(file)
 	msg := &configv1.Config{}
 	if !p.unmarshal(text, msg) {
@@ -45,21 +64,23 @@ func Parse(file string, text []byte, private bool, getenv func(string) (string, 
 	p.validate(msg)
 	p.checkTimezones(msg)
 	cfg := fromProto(file, msg) // as far as it goes: all problems are to be told at once
+	cfg.source = p
 	p.check(cfg)
 	if !private {
 		for _, path := range inline {
 			p.addf(path, "a secret may stand in the file only if nobody else can read it: chmod 600 %s, or write ${NAME} and set that variable, or use key_file", file)
 		}
 	}
-	if err := p.err(); err != nil {
-		return nil, err
-	}
-	return cfg, nil
+	return cfg, p.err()
 }
 
+// Report records a mistake of the field at path.
+type Report func(path, format string, args ...any)
+
 // ParseKeyFile reads the text of a keys.yaml and checks it by the schema's
-// rules and those of its limits. The error holds a line for every problem.
-func ParseKeyFile(file string, text []byte) (*configv1.KeyFile, error) {
+// rules, those of its limits, and by check, which may be nil and is given the file as far
+// as it can be read. The error holds a line for every problem.
+func ParseKeyFile(file string, text []byte, check func(*configv1.KeyFile, Report)) (*configv1.KeyFile, error) {
 	p := newProblems(file)
 	msg := &configv1.KeyFile{}
 	if !p.unmarshal(text, msg) {
@@ -71,32 +92,22 @@ func ParseKeyFile(file string, text []byte) (*configv1.KeyFile, error) {
 		p.timezones(at, k.GetLimits())
 		p.checkLimits(at, Limits(k.GetLimits()))
 	}
+	if check != nil {
+		check(msg, p.addf)
+	}
 	return msg, p.err()
 }
 
-// At says where in the text of a file the trouble with a field is, such as keys[3].
-func At(file string, text []byte, path string, trouble error) error {
+// MistakesIn says where in the text of a file, which may be JSON, the mistakes are that
+// check finds.
+func MistakesIn(file string, text []byte, check func(Report)) error {
 	p := newProblems(file)
-	if yaml.Unmarshal(text, &p.root) != nil {
-		return fmt.Errorf("%s: %s: %w", file, path, trouble)
+	// JSON may be indented with tabs, and YAML must not be: the places stay the same.
+	if err := yaml.Unmarshal(bytes.ReplaceAll(text, []byte("\t"), []byte(" ")), &p.root); err != nil {
+		p.root = yaml.Node{} // then without places
 	}
-	p.addf(path, "%v", trouble)
+	check(p.addf)
 	return p.err()
-}
-
-// unmarshal reads text into msg. When unknown fields are its only fault the
-// rest can still be checked, so that all problems are told at once.
-func (p *problems) unmarshal(text []byte, msg proto.Message) bool {
-	err := protoyaml.UnmarshalOptions{Path: p.file}.Unmarshal(text, msg)
-	if err != nil {
-		p.addYAML(err)
-		proto.Reset(msg)
-		err = protoyaml.UnmarshalOptions{Path: p.file, DiscardUnknown: true}.Unmarshal(text, msg)
-	}
-	if err == nil {
-		err = yaml.Unmarshal(text, &p.root)
-	}
-	return err == nil
 }
 
 func (p *problems) validate(msg proto.Message) {
@@ -105,11 +116,21 @@ func (p *problems) validate(msg proto.Message) {
 	case err == nil:
 	case errors.As(err, &invalid):
 		for _, v := range invalid.Violations {
-			p.addf(protovalidate.FieldPathString(v.Proto.GetField()), "%s", v.Proto.GetMessage())
+			message := v.Proto.GetMessage()
+			p.addf(protovalidate.FieldPathString(v.Proto.GetField()), "%s", or(plainer[message], message))
 		}
 	default:
 		p.addf("", "%v", err)
 	}
+}
+
+// plainer are sentences of protovalidate's own, as this schema's rules would say them.
+var plainer = map[string]string{
+	"value is required":                         "must be given",
+	"must contain at least 1 item(s)":           "needs at least one item",
+	"must contain at most 8 item(s)":            "may have 8 items at most",
+	"must be at least 1 characters":             "must not be empty",
+	"repeated value must contain unique items": "has an item twice",
 }
 
 var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
@@ -117,13 +138,20 @@ var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
 // expand replaces ${NAME} in every string of m.
 func (p *problems) expand(m protoreflect.Message, path string, getenv func(string) (string, bool)) {
 	str := func(path, s string) protoreflect.Value {
-		return protoreflect.ValueOfString(variable.ReplaceAllStringFunc(s, func(ref string) string {
-			value, ok := getenv(ref[2 : len(ref)-1])
+		missing := false
+		full := variable.ReplaceAllStringFunc(s, func(ref string) string {
+			name := ref[2 : len(ref)-1]
+			value, ok := getenv(name)
 			if !ok {
-				p.addf(path, "the environment variable %s is not set", ref[2:len(ref)-1])
+				missing = true
+				p.addf(path, "the environment variable %s is not set", name)
 			}
 			return value
-		}))
+		})
+		if full != s && !missing {
+			p.values[path] = origin{value: tellable(s, full)}
+		}
+		return protoreflect.ValueOfString(full)
 	}
 	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		at := join(path, string(f.Name()))

@@ -4,11 +4,15 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	configv1 "github.com/weir-gateway/weir/proto/weir/config/v1"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -148,8 +152,53 @@ func FuzzParse(f *testing.F) {
 		if (cfg == nil) == (err == nil) {
 			t.Errorf("configuration %v, error %v: want one of them", cfg, err)
 		}
-		if _, err := ParseKeyFile("keys.yaml", text); err != nil && err.Error() == "" {
+		if _, err := ParseKeyFile("keys.yaml", text, nil); err != nil && err.Error() == "" {
 			t.Error("an error without a word")
 		}
 	})
+}
+
+// FuzzShape holds what weir says of shapes to what protoyaml takes: all that it refuses
+// is told, and all that it takes is read.
+func FuzzShape(f *testing.F) {
+	files, err := filepath.Glob("testdata/*.yaml")
+	if err != nil || len(files) == 0 {
+		f.Fatalf("no seeds: %v", err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Add([]byte("\r8 is no mapping"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		p := newProblems("weir.yaml")
+		readable := p.unmarshal(text, &configv1.Config{})
+		theirs := decode("weir.yaml", text, &configv1.Config{})
+		if theirs != nil && len(p.list) == 0 {
+			t.Errorf("nothing is told of %v", theirs)
+		}
+		if theirs == nil && !readable {
+			t.Errorf("nothing is read, for %v", p.err())
+		}
+	})
+}
+
+// The kinds of fields that scalarShape knows are those of the schema.
+func TestKindsOfTheSchema(t *testing.T) {
+	known := []protoreflect.Kind{
+		protoreflect.BoolKind, protoreflect.EnumKind, protoreflect.StringKind, protoreflect.MessageKind,
+		protoreflect.Int64Kind, protoreflect.Uint64Kind, protoreflect.Uint32Kind,
+	}
+	messages := configv1.File_weir_config_v1_config_proto.Messages()
+	for i := range messages.Len() {
+		fields := messages.Get(i).Fields()
+		for j := range fields.Len() {
+			if f := fields.Get(j); !slices.Contains(known, f.Kind()) {
+				t.Errorf("%s is a %v, of which scalarShape knows nothing", f.FullName(), f.Kind())
+			}
+		}
+	}
 }

@@ -1,77 +1,163 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
 
+// Mistakes are what is wrong with one file, in the order of the file. Each is one
+// line: file:line:column: field: what is wrong, what is wanted.
+type Mistakes struct{ list []problem }
+
+// Error is a line for each mistake.
+func (m *Mistakes) Error() string {
+	lines := make([]string, len(m.list))
+	for i, q := range m.list {
+		lines[i] = q.text
+	}
+	return strings.Join(lines, "\n")
+}
+
+// About tells whether a mistake is in the field at path, in something in it, or so that
+// the whole file cannot be read.
+func (m *Mistakes) About(path string) bool {
+	return slices.ContainsFunc(m.list, func(q problem) bool {
+		return q.unreadable || q.path == path || inside(q.path, path) || q.path != "" && inside(path, q.path)
+	})
+}
+
+// inside tells whether path leads to something in the field at outer.
+func inside(path, outer string) bool {
+	rest, ok := strings.CutPrefix(path, outer)
+	return ok && (strings.HasPrefix(rest, ".") || strings.HasPrefix(rest, "["))
+}
+
 // problems gathers what is wrong with one file.
 type problems struct {
-	file string
-	root yaml.Node
-	list []problem
-	told map[string]bool // paths that have a problem
+	file   string
+	root   yaml.Node
+	list   []problem
+	told   map[string]bool   // paths that have a problem
+	broken map[string]bool   // paths of fields of the wrong kind, with nothing in them
+	values map[string]origin // of paths whose value does not stand in the file as it is
+}
+
+// origin says where a value comes from: one variable of the environment, or several.
+type origin struct {
+	name  string // "" for several
+	value string // "" if it must not be shown
+	whole bool   // the variable alone is the value, whatever the file says
 }
 
 func newProblems(file string) *problems {
-	return &problems{file: file, told: map[string]bool{}}
+	return &problems{file: file, told: map[string]bool{}, broken: map[string]bool{}, values: map[string]origin{}}
 }
 
 type problem struct {
+	path         string
 	line, column int
 	text         string
+	unreadable   bool // the file as a whole
 }
 
 // addf records a problem of the field at path, such as limits[0].requests.
 // A field that has a problem already gets no second one of another kind.
 func (p *problems) addf(path, format string, args ...any) {
-	if p.told[path] && path != "" {
+	if p.told[path] && path != "" || p.inBroken(path) {
 		return
 	}
-	p.told[path] = true
 	text := fmt.Sprintf(format, args...)
+	if o, ok := p.values[path]; ok && o.whole {
+		p.addVariable(path, o, text)
+		return
+	}
 	node := p.find(path)
+	if shown := p.shown(path, node); shown != "" {
+		text += " (got " + shown + ")"
+	}
+	p.addAt(node, path, text)
+}
+
+// addAt records a problem of what stands at a node; nil is no place of the file.
+func (p *problems) addAt(node *yaml.Node, path, text string) {
+	p.told[path] = true
+	q := problem{path: path}
 	if path != "" {
 		text = path + ": " + text
 	}
-	if node == nil {
-		p.list = append(p.list, problem{text: p.file + ": " + text})
-		return
+	if node != nil {
+		q.line, q.column = node.Line, node.Column
 	}
-	if node.Kind == yaml.ScalarNode && node.Value != "" && !holdsSecret(path) {
-		text += fmt.Sprintf(" (got %q)", node.Value)
-	}
-	p.list = append(p.list, problem{
-		line: node.Line, column: node.Column,
-		text: fmt.Sprintf("%s:%d:%d: %s", p.file, node.Line, node.Column, text),
-	})
+	q.text = p.place(node) + text
+	p.list = append(p.list, q)
 }
 
-var located = regexp.MustCompile(`^(\S*?):(\d+):(\d+):? (.*)$`)
+// addVariable records a problem of the field at path whose value is a variable's.
+func (p *problems) addVariable(path string, o origin, text string) {
+	p.told[path] = true
+	text = "environment variable " + o.name + ": " + text
+	if o.value != "" {
+		text += fmt.Sprintf(" (got %q)", o.value)
+	}
+	p.list = append(p.list, problem{path: path, text: text})
+}
 
-// addYAML records what protoyaml found. The lines of the file that it quotes
-// are left out: a credential may stand in them.
-func (p *problems) addYAML(err error) {
-	for line := range strings.Lines(err.Error()) {
-		m := located.FindStringSubmatch(strings.TrimSpace(line))
-		if m == nil {
-			continue
+// place is where something stands, to be put before what is said of it. What is built
+// into weir has no place.
+func (p *problems) place(node *yaml.Node) string {
+	switch {
+	case p.file == "":
+		return ""
+	case node == nil:
+		return p.file + ": "
+	}
+	return fmt.Sprintf("%s:%d:%d: ", p.file, node.Line, node.Column)
+}
+
+// shown is the value of a field as a message may quote it; "" if it may not, or is none.
+func (p *problems) shown(path string, node *yaml.Node) string {
+	if node == nil || node.Kind != yaml.ScalarNode || node.Value == "" || holdsSecret(path) {
+		return ""
+	}
+	text := strconv.Quote(node.Value)
+	if o := p.values[path]; o.value != "" {
+		text += fmt.Sprintf(", which is %q", o.value)
+	}
+	return text
+}
+
+// says tells that a value comes from a variable, for messages that mention it.
+func (p *problems) says(path string) string {
+	if o := p.values[path]; o.whole {
+		return " by the environment variable " + o.name
+	}
+	return ""
+}
+
+func (p *problems) inBroken(path string) bool {
+	for outer := range p.broken {
+		if path == outer || inside(path, outer) {
+			return true
 		}
-		at := problem{text: fmt.Sprintf("%s:%s:%s: %s", p.file, m[2], m[3], m[4])}
-		at.line, _ = strconv.Atoi(m[2])
-		at.column, _ = strconv.Atoi(m[3])
-		p.list = append(p.list, at)
 	}
-	if len(p.list) == 0 {
-		first, _, _ := strings.Cut(err.Error(), "\n")
-		p.list = append(p.list, problem{text: p.file + ": " + first})
+	return false
+}
+
+// unreadable records that the file as a whole cannot be read.
+func (p *problems) unreadable(line, column int, text string) {
+	q := problem{line: line, column: column, unreadable: true}
+	q.text = p.place(&yaml.Node{Line: line, Column: column}) + text
+	if line == 0 {
+		q.text = p.place(nil) + text
 	}
+	p.list = append(p.list, q)
 }
 
 // holdsSecret tells of fields whose value must not be quoted.
@@ -81,15 +167,30 @@ func holdsSecret(path string) bool {
 }
 
 func (p *problems) err() error {
-	sort.SliceStable(p.list, func(i, j int) bool {
-		a, b := p.list[i], p.list[j]
-		return a.line < b.line || a.line == b.line && a.column < b.column
-	})
-	var errs []error
-	for _, q := range p.list {
-		errs = append(errs, errors.New(q.text))
+	if len(p.list) == 0 {
+		return nil
 	}
-	return errors.Join(errs...)
+	list := slices.Clone(p.list)
+	slices.SortStableFunc(list, func(a, b problem) int {
+		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column))
+	})
+	return &Mistakes{list}
+}
+
+// Join puts errors together. The mistakes of files among them are one error still.
+func Join(errs ...error) error {
+	var list []problem
+	for _, err := range errs {
+		if m := (*Mistakes)(nil); errors.As(err, &m) {
+			list = append(list, m.list...)
+		} else if err != nil {
+			list = append(list, problem{text: err.Error()})
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return &Mistakes{list}
 }
 
 var step = regexp.MustCompile(`^(?:\.?([A-Za-z0-9_]+)|\[(\d+)\]|\["([^"]*)"\])`)

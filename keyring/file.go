@@ -22,12 +22,13 @@ func load(cfg config.Keys) (r *Ring, warnings []string, err error) {
 		return nil, nil, err
 	}
 	r = emptyRing(pepper)
+	var wrong []error // all that is, in all files
 	for _, file := range cfg.Files {
 		w, err := r.addFile(file)
-		if err != nil {
-			return nil, nil, err
-		}
-		warnings = append(warnings, w...)
+		wrong, warnings = append(wrong, err), append(warnings, w...)
+	}
+	if err := config.Join(wrong...); err != nil {
+		return nil, nil, err
 	}
 	return r, warnings, nil
 }
@@ -58,7 +59,8 @@ func (r *Ring) addFile(file string) (warnings []string, err error) {
 	}
 	var secrets bool
 	if bytes.HasPrefix(bytes.TrimSpace(text), []byte("{")) {
-		secrets, err = r.addJSON(file, text)
+		warnings, err = r.addJSON(file, text)
+		secrets = err == nil
 	} else {
 		secrets, err = r.addYAML(file, text)
 	}
@@ -70,18 +72,17 @@ func (r *Ring) addFile(file string) (warnings []string, err error) {
 
 // addYAML reads weir's own format.
 func (r *Ring) addYAML(file string, text []byte) (secrets bool, err error) {
-	msg, err := config.ParseKeyFile(file, text)
+	msg, err := config.ParseKeyFile(file, text, func(f *configv1.KeyFile, report config.Report) {
+		for i, k := range f.GetKeys() {
+			secrets = secrets || k.GetSecret() != ""
+			r.addKey(file, k, func(field string, err error) { report(fmt.Sprintf("keys[%d]%s", i, field), "%v", err) })
+		}
+	})
 	if err != nil {
 		return false, err
 	}
 	if len(msg.GetKeys()) == 0 {
 		return false, fmt.Errorf("%s: holds no keys; to revoke all, set enabled: false on each", file)
-	}
-	for i, k := range msg.GetKeys() {
-		secrets = secrets || k.GetSecret() != ""
-		if err := r.addKey(file, k); err != nil {
-			return false, config.At(file, text, fmt.Sprintf("keys[%d]", i), err)
-		}
 	}
 	return secrets, nil
 }
@@ -98,33 +99,43 @@ func IDOf(k *configv1.Key) string {
 	return derivedID(d)
 }
 
-func (r *Ring) addKey(file string, k *configv1.Key) error {
-	key, err := fromProto(k)
-	if err != nil {
-		return err
-	}
+// addKey puts a key of a file in. It reports what is wrong with which of its fields.
+func (r *Ring) addKey(file string, k *configv1.Key, report func(field string, err error)) {
+	key := fromProto(k, report)
 	key.File = file
 	in, d, err := r.digestOf(k.GetHash(), k.GetSecret())
-	if err != nil {
-		return err
+	switch {
+	case k.GetHash() == "" && k.GetSecret() == "": // which is told
+		err = r.claim(key)
+	case err != nil:
+		report(".hash", err)
+		err = r.claim(key) // its id may be another's
+	default:
+		err = r.add(in, d, key)
 	}
-	if err := r.add(in, d, key); err != nil {
-		return err
+	if err != nil {
+		report("", err)
+		return
 	}
 	for i, p := range k.GetPrevious() {
+		at := fmt.Sprintf(".previous[%d]", i)
+		if p.GetHash() == "" && p.GetSecret() == "" {
+			continue // likewise
+		}
 		in, d, err := r.digestOf(p.GetHash(), p.GetSecret())
 		if err != nil {
-			return fmt.Errorf("previous[%d]: %w", i, err)
+			report(at+".hash", err)
+			continue
 		}
 		until, err := moment(p.GetUntil())
 		if err != nil {
-			return fmt.Errorf("previous[%d].until: %w", i, err)
+			report(at+".until", err)
+			continue
 		}
 		if err := r.addPrevious(in, d, key, until); err != nil {
-			return err
+			report(at, err)
 		}
 	}
-	return nil
 }
 
 // digestOf is the digest of a secret, given as itself or as a hash, and where in the
@@ -135,42 +146,43 @@ func (r *Ring) digestOf(hash, secret string) (in map[digest]entry, d digest, err
 	}
 	kind, digits, _ := strings.Cut(hash, ":")
 	if _, err := hex.Decode(d[:], []byte(digits)); err != nil {
-		return nil, d, fmt.Errorf("hash: %w", err)
+		return nil, d, fmt.Errorf("is no hash: %w", err)
 	}
 	if kind == "sha256" {
 		return r.plain, d, nil
 	}
 	if r.pepper == nil {
-		return nil, d, errors.New("hash: hmac-sha256 needs keys.pepper_file in weir.yaml")
+		return nil, d, errors.New("hmac-sha256 needs keys.pepper_file in weir.yaml")
 	}
 	return r.peppered, d, nil
 }
 
-func fromProto(k *configv1.Key) (key *Key, err error) {
-	key = &Key{
+func fromProto(k *configv1.Key, report func(field string, err error)) *Key {
+	key := &Key{
 		ID: k.GetId(), User: k.GetUser(), Team: k.GetTeam(), Plan: k.GetPlan(),
 		Models: k.GetModels(), Endpoints: k.GetEndpoints(),
 		Disabled: k.Enabled != nil && !k.GetEnabled(),
 		Limits:   config.Limits(k.GetLimits()),
 		Label:    k.GetLabel(), Metadata: k.GetMetadata(),
 	}
-	for _, c := range k.GetCidrs() {
+	for i, c := range k.GetCidrs() {
 		p, err := netip.ParsePrefix(c)
 		if err != nil {
-			return nil, fmt.Errorf("cidrs: %w", err)
+			report(fmt.Sprintf(".cidrs[%d]", i), err)
 		}
 		key.CIDRs = append(key.CIDRs, p)
 	}
-	if key.Expires, err = moment(k.GetExpires()); err != nil {
-		return nil, fmt.Errorf("expires: %w", err)
+	for _, f := range []struct {
+		field, text string
+		to          *time.Time
+	}{{".expires", k.GetExpires(), &key.Expires}, {".created", k.GetCreated(), &key.Created}, {".revoked", k.GetRevoked(), &key.Revoked}} {
+		t, err := moment(f.text)
+		if err != nil {
+			report(f.field, errors.New("must be a time such as 2027-01-31T00:00:00Z"))
+		}
+		*f.to = t
 	}
-	if key.Created, err = moment(k.GetCreated()); err != nil {
-		return nil, fmt.Errorf("created: %w", err)
-	}
-	if key.Revoked, err = moment(k.GetRevoked()); err != nil {
-		return nil, fmt.Errorf("revoked: %w", err)
-	}
-	return key, nil
+	return key
 }
 
 // moment reads a time in RFC 3339; "" is the zero time.
@@ -179,11 +191,6 @@ func moment(text string) (time.Time, error) {
 		return time.Time{}, nil
 	}
 	return time.Parse(time.RFC3339, text)
-}
-
-// OlderFile is the format of FastAPI gateways.
-type OlderFile struct {
-	Keys []OlderKey `json:"keys"`
 }
 
 // OlderKey is a key in it.
@@ -207,46 +214,98 @@ func (o OlderKey) Message(pepper []byte) *configv1.Key {
 	return k
 }
 
-// addJSON reads the older format.
-func (r *Ring) addJSON(file string, text []byte) (secrets bool, err error) {
-	var f OlderFile
+// ParseOlder reads the JSON of an older gateway, as config.ParseKeyFile reads weir's own.
+// The error holds a line for every mistake.
+func ParseOlder(file string, text []byte, check func([]OlderKey, config.Report)) (keys []OlderKey, err error) {
+	var f struct {
+		Keys []map[string]json.RawMessage `json:"keys"`
+	}
 	if err := json.Unmarshal(text, &f); err != nil {
-		return false, fmt.Errorf("%s%s: %w", file, position(text, err), err)
+		if kind := (*json.UnmarshalTypeError)(nil); errors.As(err, &kind) {
+			err = fmt.Errorf("must be {\"keys\": [{\"key\": …, \"user\": …}]}, and has a %s in the place of a list or an object", kind.Value)
+		}
+		return nil, fmt.Errorf("%s%s: %w", file, position(text, err), err)
 	}
 	if len(f.Keys) == 0 {
-		return false, fmt.Errorf("%s: holds no keys; to revoke all, set \"enabled\": false on each", file)
+		return nil, fmt.Errorf("%s: holds no keys; to revoke all, set \"enabled\": false on each", file)
 	}
-	for i, k := range f.Keys {
-		if k.Key == "" || k.Quota < 0 {
-			return false, config.At(file, text, fmt.Sprintf("keys[%d]", i), errors.New("needs a key that is not empty and a quota that is not negative"))
+	err = config.MistakesIn(file, text, func(report config.Report) {
+		for i, members := range f.Keys {
+			keys = append(keys, olderKey(members, func(field, what string) { report(fmt.Sprintf("keys[%d]%s", i, field), "%s", what) }))
 		}
-		key := &Key{User: k.User, File: file, Disabled: k.Enabled != nil && !*k.Enabled}
-		if k.Quota > 0 {
-			key.Limits = []config.Limit{{
-				Name: "quota", Per: []config.Scope{config.PerKey}, Unit: config.Tokens, Amount: k.Quota, Window: time.Minute,
-			}}
+		if check != nil {
+			check(keys, report)
 		}
-		if err := r.add(r.plain, plainDigest(k.Key), key); err != nil {
-			return false, config.At(file, text, fmt.Sprintf("keys[%d]", i), err)
+	})
+	return keys, err
+}
+
+// olderKey reads the members of a key, and reports those of the wrong kind.
+func olderKey(members map[string]json.RawMessage, report func(field, what string)) (k OlderKey) {
+	for _, m := range []struct {
+		name, want string
+		to         any
+	}{
+		{"key", "must be text, in quotes", &k.Key}, {"user", "must be text, in quotes", &k.User},
+		{"quota", "must be a whole number of tokens a minute, without quotes", &k.Quota}, {"enabled", "must be true or false, without quotes", &k.Enabled},
+	} {
+		for name, raw := range members {
+			if !strings.EqualFold(name, m.name) {
+				continue
+			}
+			if err := json.Unmarshal(raw, m.to); err != nil {
+				report("."+m.name, m.want)
+				if m.name == "key" {
+					return k
+				}
+			}
 		}
 	}
-	return true, nil
+	if k.Key == "" {
+		report("", "needs a key that is not empty")
+	}
+	if k.Quota < 0 {
+		report(".quota", "must not be negative")
+	}
+	return k
+}
+
+// MinSecret is how many characters a secret should have at least: one of fewer can be
+// guessed.
+const MinSecret = 16
+
+// addJSON reads the older format. Secrets that can be guessed are warned of only: their
+// users have them.
+func (r *Ring) addJSON(file string, text []byte) (warnings []string, err error) {
+	_, err = ParseOlder(file, text, func(keys []OlderKey, report config.Report) {
+		for i, k := range keys {
+			if k.Key == "" {
+				continue // which is told
+			}
+			key := &Key{User: k.User, File: file, Disabled: k.Enabled != nil && !*k.Enabled}
+			if k.Quota > 0 {
+				key.Limits = []config.Limit{{
+					Name: "quota", Per: []config.Scope{config.PerKey}, Unit: config.Tokens, Amount: k.Quota, Window: time.Minute,
+				}}
+			}
+			if err := r.add(r.plain, plainDigest(k.Key), key); err != nil {
+				report(fmt.Sprintf("keys[%d]", i), "%v", err)
+			}
+			if len(k.Key) < MinSecret {
+				warnings = append(warnings, fmt.Sprintf("%s: the secret of key %s has fewer than %d characters, and can be guessed: weir keys new makes a good one", file, key.ID, MinSecret))
+			}
+		}
+	})
+	return warnings, err
 }
 
 // position is ":line:column" of a JSON error, "" when it has none.
 func position(text []byte, err error) string {
-	var offset int64
 	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &syntax):
-		offset = syntax.Offset
-	case errors.As(err, &kind):
-		offset = kind.Offset
-	default:
+	if !errors.As(err, &syntax) {
 		return ""
 	}
-	before := text[:min(int(offset), len(text))]
+	before := text[:min(int(syntax.Offset), len(text))]
 	line := 1 + bytes.Count(before, []byte("\n"))
 	return fmt.Sprintf(":%d:%d", line, len(before)-bytes.LastIndexByte(before, '\n')-1)
 }

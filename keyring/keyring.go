@@ -21,8 +21,9 @@ type Keyring struct {
 	files config.Keys
 	log   zerolog.Logger
 
-	mu     sync.Mutex // serialises Reload; guards status
+	mu     sync.Mutex // serialises Reload; guards status and warned
 	status Status
+	warned []string // of the files in force
 }
 
 // Status tells how the files were last read.
@@ -76,7 +77,12 @@ func (k *Keyring) Reload(force bool) error {
 	}
 	ring, warnings, err := load(k.files)
 	for _, w := range warnings {
-		k.log.Warn().Msg(w)
+		if !slices.Contains(k.warned, w) { // once, as long as it is so
+			k.log.Warn().Msg(w)
+		}
+	}
+	if err == nil {
+		k.warned = warnings
 	}
 	if err == nil && !force {
 		err = plausible(k.ring.Load(), ring, k.files.Files)

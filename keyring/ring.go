@@ -77,10 +77,21 @@ func (r *Ring) add(in map[digest]entry, d digest, k *Key) error {
 	if other, ok := in[d]; ok {
 		return fmt.Errorf("key %q has the same secret as key %q", k.ID, other.key.ID)
 	}
+	if err := r.claim(k); err != nil {
+		return err
+	}
+	in[d] = entry{key: k}
+	return nil
+}
+
+// claim takes the id of a key for it, if it has one.
+func (r *Ring) claim(k *Key) error {
+	if k.ID == "" {
+		return nil
+	}
 	if _, ok := r.byID[k.ID]; ok {
 		return fmt.Errorf("two keys have the id %q", k.ID)
 	}
-	in[d] = entry{key: k}
 	r.byID[k.ID] = k
 	return nil
 }

@@ -43,7 +43,7 @@ func parse(file string, text []byte) ([]*configv1.Key, error) {
 	if yaml.Unmarshal(text, &root) == nil && (len(root.Content) == 0 || isNull(find(&root))) {
 		return nil, nil // nothing, or "keys:" and nothing more
 	}
-	msg, err := config.ParseKeyFile(file, text)
+	msg, err := config.ParseKeyFile(file, text, nil)
 	return msg.GetKeys(), err
 }
 

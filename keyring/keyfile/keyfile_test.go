@@ -47,13 +47,13 @@ func TestChangesKeepTheRest(t *testing.T) {
 			"keys:\n    - {enabled: false, id: b, label: \"x\", hash: " + h + "}",
 			"keys:\n    - {id: b, label: \"yes: no\", hash: " + h + "}\n",
 		},
-		"added after flow lines":     {add, "keys:\n  - {id: a, secret: x} # a\n# end\n", "keys:\n  - {id: a, secret: x} # a\n  - {id: new, hash: '" + hash + "', user: eve}\n# end\n"},
-		"added after blocks":         {add, "keys:\n- id: a\n  secret: x", "keys:\n- id: a\n  secret: x\n- id: new\n  hash: " + hash + "\n  user: eve\n"},
+		"added after flow lines":     {add, "keys:\n  - {id: a, secret: xxxxxxxxxxxxxxxx} # a\n# end\n", "keys:\n  - {id: a, secret: xxxxxxxxxxxxxxxx} # a\n  - {id: new, hash: '" + hash + "', user: eve}\n# end\n"},
+		"added after blocks":         {add, "keys:\n- id: a\n  secret: xxxxxxxxxxxxxxxx", "keys:\n- id: a\n  secret: xxxxxxxxxxxxxxxx\n- id: new\n  hash: " + hash + "\n  user: eve\n"},
 		"added to nothing":           {add, "", "keys:\n  - id: new\n    hash: " + hash + "\n    user: eve\n"},
 		"added to comments":          {add, "# keys of the site\n", "# keys of the site\nkeys:\n  - id: new\n    hash: " + hash + "\n    user: eve\n"},
 		"added to an empty list":     {add, "keys: [] # none\n", "keys:\n  - id: new\n    hash: " + hash + "\n    user: eve\n"},
 		"added to keys: and no more": {add, "keys:\n", "keys:\n  - id: new\n    hash: " + hash + "\n    user: eve\n"},
-		"a list in brackets":         {disable, "keys: [{id: a, secret: x}, {id: b, secret: y}]\n", "keys: [{id: a, secret: x}, {id: b, secret: y, enabled: false}]\n"},
+		"a list in brackets":         {disable, "keys: [{id: a, secret: xxxxxxxxxxxxxxxx}, {id: b, secret: yyyyyyyyyyyyyyyy}]\n", "keys: [{id: a, secret: xxxxxxxxxxxxxxxx}, {id: b, secret: yyyyyyyyyyyyyyyy, enabled: false}]\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "keys.yaml")
@@ -85,13 +85,13 @@ func TestRefusedChangesLeaveTheFile(t *testing.T) {
 		text, want string
 		edit       func(string) error
 	}{
-		"no such key": {"keys: [{id: a, secret: x}]", "no such key", func(f string) error {
+		"no such key": {"keys: [{id: a, secret: xxxxxxxxxxxxxxxx}]", "no such key", func(f string) error {
 			return Change(f, "b", func(*configv1.Key) error { return nil })
 		}},
-		"the same id": {"keys: [{id: a, secret: x}]", "two keys would have the id", func(f string) error { return Add(f, keyOf("a")) }},
+		"the same id": {"keys: [{id: a, secret: xxxxxxxxxxxxxxxx}]", "two keys would have the id", func(f string) error { return Add(f, keyOf("a")) }},
 		"older JSON":  {`{"keys":[{"key":"x"}]}`, "weir keys import", func(f string) error { return Add(f, keyOf("a")) }},
 		"a mistake":   {"keys: [{id: a}]", "exactly one of hash and secret", func(f string) error { return Add(f, keyOf("b")) }},
-		"a bad value": {"keys: [{id: a, secret: x}]", "must be a time", func(f string) error {
+		"a bad value": {"keys: [{id: a, secret: xxxxxxxxxxxxxxxx}]", "must be a time", func(f string) error {
 			return Change(f, "a", func(k *configv1.Key) error { k.Expires = "soon"; return nil })
 		}},
 	} {

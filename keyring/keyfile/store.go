@@ -1,7 +1,6 @@
 package keyfile
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -137,9 +136,9 @@ func (s Store) Import(older, file string, now time.Time) (ids []string, err erro
 	if _, err := keyring.Open(config.Keys{Files: []string{older}}, zerolog.Nop()); err != nil {
 		return nil, err
 	}
-	var list keyring.OlderFile
-	if err := json.Unmarshal(text, &list); err != nil {
-		return nil, fmt.Errorf("%s: %w", older, err)
+	list, err := keyring.ParseOlder(older, text, nil)
+	if err != nil {
+		return nil, err
 	}
 	pepper, err := keyring.Pepper(s.Files.PepperFile)
 	if err != nil {
@@ -154,7 +153,7 @@ func (s Store) Import(older, file string, now time.Time) (ids []string, err erro
 		known[keyring.IDOf(k)] = true
 	}
 	var taken []*configv1.Key
-	for _, o := range list.Keys {
+	for _, o := range list {
 		k := o.Message(pepper)
 		if known[k.GetId()] {
 			continue

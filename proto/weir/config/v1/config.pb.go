@@ -1858,7 +1858,8 @@ type Key struct {
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// sha256:HEX of the secret, or hmac-sha256:HEX with keys.pepper_file.
 	Hash string `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`
-	// The secret itself; only in a file that nobody else can read.
+	// The secret itself; only in a file that nobody else can read, and
+	// of at least 16 characters.
 	Secret string `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
 	// Whom it belongs to; limits can count per user.
 	User string `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
@@ -2291,13 +2292,14 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\n" +
 	"access_log\x18\x06 \x01(\tR\taccessLog\"2\n" +
 	"\aKeyFile\x12'\n" +
-	"\x04keys\x18\x01 \x03(\v2\x13.weir.config.v1.KeyR\x04keys\"\xaa\r\n" +
+	"\x04keys\x18\x01 \x03(\v2\x13.weir.config.v1.KeyR\x04keys\"\xb3\x0e\n" +
 	"\x03Key\x12|\n" +
 	"\x02id\x18\x01 \x01(\tBl\xbaHi\xba\x01c\n" +
 	"\x02id\x12*must be 1 to 63 letters, digits, -, _ or .\x1a1this.matches('^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$')\xd8\x01\x01R\x02id\x12\x8d\x01\n" +
 	"\x04hash\x18\x02 \x01(\tBy\xbaHv\xba\x01p\n" +
-	"\x04hash\x129must be sha256: or hmac-sha256: and 64 hexadecimal digits\x1a-this.matches('^(hmac-)?sha256:[0-9a-f]{64}$')\xd8\x01\x01R\x04hash\x12\x1b\n" +
-	"\x06secret\x18\x03 \x01(\tB\x03\x80\x01\x01R\x06secret\x12\x1c\n" +
+	"\x04hash\x129must be sha256: or hmac-sha256: and 64 hexadecimal digits\x1a-this.matches('^(hmac-)?sha256:[0-9a-f]{64}$')\xd8\x01\x01R\x04hash\x12\xa3\x01\n" +
+	"\x06secret\x18\x03 \x01(\tB\x8a\x01\xbaH\x83\x01\xba\x01}\n" +
+	"\x06secret\x12`must have at least 16 characters: what is shorter can be guessed; weir keys new makes a good one\x1a\x11this.size() >= 16\xd8\x01\x01\x80\x01\x01R\x06secret\x12\x1c\n" +
 	"\x04user\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04user\x12\x1c\n" +
 	"\x04team\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04team\x12\x1b\n" +
 	"\x04plan\x18\x06 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04plan\x12'\n" +
@@ -2324,11 +2326,12 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\n" +
 	"key.secret\x12?needs exactly one of hash and secret; weir keys new prints both\x1a((this.hash != '') != (this.secret != '')B\n" +
 	"\n" +
-	"\b_enabled\"\xd7\x03\n" +
+	"\b_enabled\"\xe0\x04\n" +
 	"\bPrevious\x12\x8d\x01\n" +
 	"\x04hash\x18\x01 \x01(\tBy\xbaHv\xba\x01p\n" +
-	"\x04hash\x129must be sha256: or hmac-sha256: and 64 hexadecimal digits\x1a-this.matches('^(hmac-)?sha256:[0-9a-f]{64}$')\xd8\x01\x01R\x04hash\x12\x1b\n" +
-	"\x06secret\x18\x02 \x01(\tB\x03\x80\x01\x01R\x06secret\x12\xb5\x01\n" +
+	"\x04hash\x129must be sha256: or hmac-sha256: and 64 hexadecimal digits\x1a-this.matches('^(hmac-)?sha256:[0-9a-f]{64}$')\xd8\x01\x01R\x04hash\x12\xa3\x01\n" +
+	"\x06secret\x18\x02 \x01(\tB\x8a\x01\xbaH\x83\x01\xba\x01}\n" +
+	"\x06secret\x12`must have at least 16 characters: what is shorter can be guessed; weir keys new makes a good one\x1a\x11this.size() >= 16\xd8\x01\x01\x80\x01\x01R\x06secret\x12\xb5\x01\n" +
 	"\x05until\x18\x03 \x01(\tB\x9e\x01\xbaH\x9a\x01\xba\x01\x96\x01\n" +
 	"\x05until\x12+must be a time such as 2027-01-31T00:00:00Z\x1a`this.matches('^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})$')R\x05until:f\xbaHc\x1aa\n" +
 	"\x0fprevious.secret\x12$needs exactly one of hash and secret\x1a((this.hash != '') != (this.secret != '')*X\n" +
