@@ -83,7 +83,7 @@ func (p *problems) overrideListen(msg *configv1.Config, getenv func(string) (str
 	if err != nil {
 		return // reported by the schema's rules
 	}
-	if v, _ := getenv("HOST"); net.ParseIP(strings.TrimSpace(v)) != nil || strings.TrimSpace(v) == "localhost" {
+	if v, ok := getenv("HOST"); ok && (net.ParseIP(strings.TrimSpace(v)) != nil || strings.TrimSpace(v) == "localhost") {
 		host = strings.TrimSpace(v)
 	}
 	if v, ok := p.variableOf(getenv, "PORT", "listen"); ok {
@@ -98,8 +98,8 @@ func (p *problems) overrideListen(msg *configv1.Config, getenv func(string) (str
 
 // variableOf is the value of a variable that stands for the field at path, if it has one.
 func (p *problems) variableOf(getenv func(string) (string, bool), name, path string) (value string, ok bool) {
-	value, _ = getenv(name)
-	if value = strings.TrimSpace(value); value == "" {
+	value, ok = getenv(name)
+	if value = strings.TrimSpace(value); !ok || value == "" {
 		return "", false
 	}
 	p.values[path] = origin{name: name, value: tellable(name, value), whole: true}

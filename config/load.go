@@ -126,10 +126,10 @@ func (p *problems) validate(msg proto.Message) {
 
 // plainer are sentences of protovalidate's own, as this schema's rules would say them.
 var plainer = map[string]string{
-	"value is required":                         "must be given",
-	"must contain at least 1 item(s)":           "needs at least one item",
-	"must contain at most 8 item(s)":            "may have 8 items at most",
-	"must be at least 1 characters":             "must not be empty",
+	"value is required":                        "must be given",
+	"must contain at least 1 item(s)":          "needs at least one item",
+	"must contain at most 8 item(s)":           "may have 8 items at most",
+	"must be at least 1 characters":            "must not be empty",
 	"repeated value must contain unique items": "has an item twice",
 }
 

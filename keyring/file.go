@@ -246,8 +246,10 @@ func olderKey(members map[string]json.RawMessage, report func(field, what string
 		name, want string
 		to         any
 	}{
-		{"key", "must be text, in quotes", &k.Key}, {"user", "must be text, in quotes", &k.User},
-		{"quota", "must be a whole number of tokens a minute, without quotes", &k.Quota}, {"enabled", "must be true or false, without quotes", &k.Enabled},
+		{"key", "must be text, in quotes", &k.Key},
+		{"user", "must be text, in quotes", &k.User},
+		{"quota", "must be a whole number of tokens a minute, without quotes", &k.Quota},
+		{"enabled", "must be true or false, without quotes", &k.Enabled},
 	} {
 		for name, raw := range members {
 			if !strings.EqualFold(name, m.name) {
