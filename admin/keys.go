@@ -68,6 +68,9 @@ func (s *Keys) Create(ctx context.Context, req *connect.Request[adminv1.CreateKe
 	if err := s.checkPlan(k.GetPlan()); err != nil {
 		return nil, err
 	}
+	if t := req.Msg.GetOptions().GetExpires(); t != nil && !t.AsTime().After(time.Now()) {
+		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("expires is over, and the key would never work"))
+	}
 	secret, err := s.files.Create(k, req.Msg.GetFile(), time.Now())
 	if err != nil {
 		return nil, refused(err)

@@ -61,10 +61,11 @@ func newProblems(file string) *problems {
 }
 
 type problem struct {
-	path         string
+	file, path   string // "" for errors of other packages
 	line, column int
 	text         string
-	unreadable   bool // the file as a whole
+	unreadable   bool  // the file as a whole
+	err          error // of another package
 }
 
 // addf records a problem of the field at path, such as limits[0].requests.
@@ -88,7 +89,7 @@ func (p *problems) addf(path, format string, args ...any) {
 // addAt records a problem of what stands at a node; nil is no place of the file.
 func (p *problems) addAt(node *yaml.Node, path, text string) {
 	p.told[path] = true
-	q := problem{path: path}
+	q := problem{file: p.file, path: path}
 	if path != "" {
 		text = path + ": " + text
 	}
@@ -106,7 +107,7 @@ func (p *problems) addVariable(path string, o origin, text string) {
 	if o.value != "" {
 		text += fmt.Sprintf(" (got %q)", o.value)
 	}
-	p.list = append(p.list, problem{path: path, text: text})
+	p.list = append(p.list, problem{file: p.file, path: path, text: text})
 }
 
 // place is where something stands, to be put before what is said of it. What is built
@@ -152,7 +153,7 @@ func (p *problems) inBroken(path string) bool {
 
 // unreadable records that the file as a whole cannot be read.
 func (p *problems) unreadable(line, column int, text string) {
-	q := problem{line: line, column: column, unreadable: true}
+	q := problem{file: p.file, line: line, column: column, unreadable: true}
 	q.text = p.place(&yaml.Node{Line: line, Column: column}) + text
 	if line == 0 {
 		q.text = p.place(nil) + text
@@ -170,27 +171,57 @@ func (p *problems) err() error {
 	if len(p.list) == 0 {
 		return nil
 	}
-	list := slices.Clone(p.list)
+	return &Mistakes{sorted(p.list)}
+}
+
+// sorted has the problems of each file in the order of its lines, and files in the order
+// in which they were looked at.
+func sorted(list []problem) []problem {
+	list, first := slices.Clone(list), map[string]int{}
+	for i, q := range list {
+		if _, ok := first[q.file]; !ok {
+			first[q.file] = i
+		}
+	}
 	slices.SortStableFunc(list, func(a, b problem) int {
-		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column))
+		return cmp.Or(cmp.Compare(first[a.file], first[b.file]), cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column))
 	})
+	return list
+}
+
+// Without leaves those mistakes out that drop tells of; it is nil if none is left.
+func (m *Mistakes) Without(drop func(error) bool) error {
+	list := slices.DeleteFunc(slices.Clone(m.list), func(q problem) bool { return q.err != nil && drop(q.err) })
+	if len(list) == 0 {
+		return nil
+	}
 	return &Mistakes{list}
 }
 
-// Join puts errors together. The mistakes of files among them are one error still.
+// Unwrap are the errors of other packages among them.
+func (m *Mistakes) Unwrap() (errs []error) {
+	for _, q := range m.list {
+		if q.err != nil {
+			errs = append(errs, q.err)
+		}
+	}
+	return errs
+}
+
+// Join puts errors together, those of one file in the order of its lines. It is nil if all of them are.
 func Join(errs ...error) error {
 	var list []problem
 	for _, err := range errs {
 		if m := (*Mistakes)(nil); errors.As(err, &m) {
 			list = append(list, m.list...)
 		} else if err != nil {
-			list = append(list, problem{text: err.Error()})
+			list = append(list, problem{text: err.Error(), err: err})
 		}
 	}
 	if len(list) == 0 {
 		return nil
 	}
-	return &Mistakes{list}
+	return &Mistakes{sorted(list)}
 }
 
 var step = regexp.MustCompile(`^(?:\.?([A-Za-z0-9_]+)|\[(\d+)\]|\["([^"]*)"\])`)

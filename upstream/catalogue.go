@@ -1,6 +1,10 @@
 package upstream
 
-import "github.com/weir-gateway/weir/config"
+import (
+	"slices"
+
+	"github.com/weir-gateway/weir/config"
+)
 
 // catalogue is the built-in list of models with their context windows in tokens.
 var catalogue = []config.Model{
@@ -27,3 +31,6 @@ func catalogued(name string) int64 {
 	}
 	return 0
 }
+
+// InCatalogue are the models of the catalogue.
+func InCatalogue() []config.Model { return slices.Clone(catalogue) }

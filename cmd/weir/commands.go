@@ -1,9 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/rs/zerolog"
@@ -12,6 +16,7 @@ import (
 	"github.com/weir-gateway/weir/config"
 	"github.com/weir-gateway/weir/envoy"
 	"github.com/weir-gateway/weir/gateway"
+	"github.com/weir-gateway/weir/keyring"
 	"github.com/weir-gateway/weir/simulator"
 	"github.com/weir-gateway/weir/telemetry"
 	"github.com/weir-gateway/weir/upstream"
@@ -25,27 +30,33 @@ type checkCmd struct {
 
 // Run reads all that serve would read, and says every problem, and what is unsafe.
 func (c *checkCmd) Run(e *env) error {
-	file, err := c.required(e)
-	if err != nil {
+	cfg, err := c.required(e)
+	if cfg == nil {
 		return err
 	}
-	cfg, err := config.Load(file, e.getenv)
-	if err != nil {
-		return said(e, err)
-	}
+	missing := unreadable(cfg, slices.Concat(filesOf(cfg), envoysFiles(cfg)))
 	var unwise []string
-	if err := checkParts(cfg, warnings(func(text string) { unwise = append(unwise, text) })); err != nil {
-		return said(e, err)
+	keys, wrong := checkParts(cfg, err == nil, warnings(func(text string) { unwise = append(unwise, text) }))
+	if err := config.Join(err, missing, wrong); err != nil {
+		return err
 	}
-	unwise = append(unwise, unsafe(cfg)...)
+	unwise = slices.Concat(unwise, unsafe(cfg), strayModels(cfg, keys))
 	for _, text := range unwise {
 		fmt.Fprintln(e.stderr, "warning:", text)
 	}
 	if c.Strict && len(unwise) > 0 {
 		return errNo
 	}
-	fmt.Fprintf(e.stdout, "%s is fine: %d upstreams, %d models, %d limits.\n", file, len(cfg.Upstreams), len(cfg.Models), len(cfg.Limits))
+	fmt.Fprintf(e.stdout, "%s is fine: %s, %s, %s.\n", nameOf(cfg), count(len(cfg.Upstreams), "upstream"), count(len(cfg.Models), "model"), count(len(cfg.Limits), "limit"))
 	return nil
+}
+
+// count is a number of things, each of which has that name.
+func count(n int, name string) string {
+	if n == 1 {
+		return "1 " + name
+	}
+	return fmt.Sprintf("%d %ss", n, name)
 }
 
 // checkCertificate sees that the files of the public listener's certificate belong
@@ -60,40 +71,89 @@ func checkCertificate(cfg *config.Config) error {
 	return nil
 }
 
-// checkParts builds what the configuration describes.
-func checkParts(cfg *config.Config, log zerolog.Logger) error {
-	if err := checkCertificate(cfg); err != nil {
+// checkParts builds what the configuration describes, and of one with mistakes what they
+// do not concern. Files that are not there are told elsewhere.
+func checkParts(cfg *config.Config, sound bool, log zerolog.Logger) (*keyring.Keyring, error) {
+	keys, wrong := checkKeys(cfg, log)
+	if !sound {
+		return keys, wrong
+	}
+	there := func(err error) error {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+			return nil
+		}
 		return err
 	}
-	keys, err := openKeys(cfg, log)
-	if err != nil {
-		return err
-	}
+	errs := []error{wrong, there(checkCertificate(cfg))}
 	models, err := upstream.New(cfg, upstream.Options{SystemCA: envoy.SystemCA()})
-	if err != nil {
-		return err
-	}
-	if _, err := gateway.New(gateway.Options{Config: cfg, Models: models, Keys: keys}); err != nil {
-		return err
+	errs = append(errs, there(err))
+	if err == nil {
+		_, err = gateway.New(gateway.Options{Config: cfg, Models: models, Keys: keys})
+		errs = append(errs, there(err))
 	}
 	store, err := openStore(cfg, 0, telemetry.NewMetrics(), zerolog.Nop())
-	if err != nil {
-		return err
+	errs = append(errs, there(err))
+	if err == nil {
+		store.close()
 	}
-	store.close()
 	if cfg.Admin.Listen != "" {
-		if _, err := admin.OpenToken(cfg.Admin.TokenFile); err != nil {
-			return err
-		}
+		_, err := admin.OpenToken(cfg.Admin.TokenFile)
+		errs = append(errs, there(err))
 	}
 	_, err = envoy.Bootstrap(cfg, envoy.Sockets{GRPC: "/g", API: "/a", Admin: "/e"}, envoy.SystemCA())
-	return err
+	return keys, config.Join(append(errs, there(err))...)
 }
 
-// said prints what is wrong as it is, a problem a line.
-func said(e *env, err error) error {
-	fmt.Fprintln(e.stderr, err)
-	return errNo
+// checkKeys reads the key files that are there.
+func checkKeys(cfg *config.Config, log zerolog.Logger) (*keyring.Keyring, error) {
+	if cfg.File == "" && len(cfg.Keys.Files) == 0 {
+		return keyring.Fixed(nil), nil // one is made for each run
+	}
+	keys, err := openKeys(cfg, log)
+	if keys == nil {
+		keys = keyring.Fixed(nil)
+	}
+	missing := func(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) }
+	if mistakes := (*config.Mistakes)(nil); errors.As(err, &mistakes) {
+		return keys, mistakes.Without(missing)
+	}
+	if missing(err) { // the pepper
+		err = nil
+	}
+	return keys, err
+}
+
+// strayModels are sentences about models that keys may use and that there are not.
+func strayModels(cfg *config.Config, keys *keyring.Keyring) (list []string) {
+	for _, k := range keys.Ring().Keys() {
+		for _, pattern := range stray(cfg, k.Models) {
+			list = append(list, fmt.Sprintf("%s: key %s may use %s, which no model is called", k.File, k.ID, pattern))
+		}
+	}
+	return list
+}
+
+// stray are those of patterns that match no model, if the configuration names them all.
+func stray(cfg *config.Config, patterns []string) []string {
+	var names []string
+	for _, u := range cfg.Upstreams {
+		switch u.Offer {
+		case config.Discover:
+			return nil
+		case config.Catalogue:
+			for _, m := range upstream.InCatalogue() {
+				names = append(names, upstream.Names(m)...)
+			}
+		case config.Listed:
+		}
+	}
+	for _, m := range cfg.Models {
+		names = append(append(names, m.Name), m.Aliases...)
+	}
+	return slices.DeleteFunc(slices.Clone(patterns), func(pattern string) bool {
+		k := keyring.Key{Models: []string{pattern}}
+		return slices.ContainsFunc(names, k.AllowsModel)
+	})
 }
 
 // envoyCmd is weir envoy.
@@ -104,13 +164,9 @@ type envoyCmd struct {
 
 // Run prints the bootstrap.
 func (c *envoyCmd) Run(e *env) error {
-	file, err := c.required(e)
+	cfg, err := c.loaded(e)
 	if err != nil {
 		return err
-	}
-	cfg, err := config.Load(file, e.getenv)
-	if err != nil {
-		return said(e, err)
 	}
 	sockets, err := envoy.SocketsIn(runDir(e, cfg))
 	if err != nil {
@@ -128,7 +184,7 @@ func (c *envoyCmd) Run(e *env) error {
 		if err := envoy.Validate(e.ctx, binary, b); err != nil {
 			return err
 		}
-		fmt.Fprintf(e.stdout, "Envoy %s takes the bootstrap of %s.\n", envoy.Version, file)
+		fmt.Fprintf(e.stdout, "Envoy %s takes the bootstrap of %s.\n", envoy.Version, cmp.Or(cfg.File, "the environment"))
 		return nil
 	}
 	text, err := envoy.YAML(b)
@@ -175,9 +231,11 @@ type versionCmd struct{}
 
 // Run prints the versions.
 func (versionCmd) Run(e *env) error {
-	fmt.Fprintf(e.stdout, "weir %s, for Envoy %s\n", version, envoy.Version)
+	fmt.Fprintln(e.stdout, versions())
 	return nil
 }
+
+func versions() string { return fmt.Sprintf("weir %s, for Envoy %s", version, envoy.Version) }
 
 // secureDir makes a folder for sockets, which others than the group cannot enter.
 func secureDir(dir string) error {

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	_ "embed"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/rs/zerolog"
@@ -26,10 +28,10 @@ var megaLLMConfig []byte
 
 // configFlags say which configuration to use.
 type configFlags struct {
-	Config string `short:"c" placeholder:"FILE" help:"Configuration. Default: $$CONFIG_FILE, else ./weir.yaml, else the built-in demo."`
+	Config string `short:"c" placeholder:"FILE" help:"Configuration. Default: $$CONFIG_FILE, else ./weir.yaml, else what $$MEGALLM_BASE_URL makes weir up run."`
 }
 
-// file is the path of the configuration, "" for the demo.
+// file is the path of the configuration, "" if none is named and there is none.
 func (f configFlags) file(e *env) string {
 	if f.Config != "" {
 		return f.Config
@@ -43,13 +45,56 @@ func (f configFlags) file(e *env) string {
 	return ""
 }
 
-// required is the path of the configuration where the demo is no help.
-func (f configFlags) required(e *env) (string, error) {
-	file := f.file(e)
-	if file == "" {
-		return "", usageError{errors.New("no configuration: there is no ./weir.yaml; name one with -c FILE or CONFIG_FILE")}
+// draft is the configuration that up and serve would run, as far as it can be read, and
+// what is wrong with it. Both are nil where they would run the demo.
+func (f configFlags) draft(e *env) (*config.Config, error) {
+	if file := f.file(e); file != "" {
+		return config.Draft(file, e.getenv)
 	}
-	return file, nil
+	if url, _ := e.getenv("MEGALLM_BASE_URL"); url == "" {
+		return nil, nil
+	}
+	cfg, err := config.DraftOf("", megaLLMConfig, true, e.getenv)
+	if _, missing := os.Stat(megaLLMKeys); missing == nil && cfg != nil {
+		cfg.Keys.Files = []string{megaLLMKeys}
+	}
+	return cfg, err
+}
+
+// megaLLMKeys are the keys of clients where the environment is the configuration. Without
+// that file one is made for each run.
+const megaLLMKeys = "config/api_keys.json"
+
+// required is the draft where the demo is no help.
+func (f configFlags) required(e *env) (*config.Config, error) {
+	cfg, err := f.draft(e)
+	if cfg == nil && err == nil {
+		return nil, usageError{errors.New("no configuration: there is no ./weir.yaml, and without MEGALLM_BASE_URL weir up runs its built-in demo; name a file with -c FILE or CONFIG_FILE")}
+	}
+	return cfg, err
+}
+
+// loaded is the configuration without a mistake.
+func (f configFlags) loaded(e *env) (*config.Config, error) {
+	cfg, err := f.required(e)
+	if err != nil {
+		return nil, err
+	}
+	return cfg, nil
+}
+
+// partly is the draft for those who need only what stands at those paths.
+func (f configFlags) partly(e *env, paths ...string) (*config.Config, error) {
+	cfg, err := f.draft(e)
+	if mistakes := (*config.Mistakes)(nil); cfg != nil && errors.As(err, &mistakes) && !slices.ContainsFunc(paths, mistakes.About) {
+		return cfg, nil
+	}
+	return cfg, err
+}
+
+// nameOf is how a configuration is called.
+func nameOf(cfg *config.Config) string {
+	return cmp.Or(cfg.File, "The configuration of the environment")
 }
 
 // logFlags say what is logged.

@@ -116,7 +116,7 @@ func (f clientKeyFlags) service(e *env, toMake bool) (adminv1connect.KeysService
 	}
 	k := keyring.Unread(files, zerolog.New(e.stderr).Level(zerolog.Disabled))
 	if err := k.Reload(false); err != nil && (!toMake || !empty(files)) {
-		return nil, said(e, err)
+		return nil, err
 	}
 	return admin.NewKeys(k, plans, zerolog.Nop()), nil
 }
@@ -133,13 +133,15 @@ func empty(files config.Keys) bool {
 
 // site is where the keys are, and which plans there are.
 func (f clientKeyFlags) site(e *env) (files config.Keys, plans func() []string, err error) {
-	if file := f.file(e); file != "" && (f.File == "" || f.Config != "") {
-		cfg, err := config.Load(file, e.getenv)
+	if f.File == "" || f.Config != "" {
+		cfg, err := f.partly(e, "keys", "plans")
 		if err != nil {
-			return files, nil, said(e, err)
+			return files, nil, err
 		}
-		files = cfg.Keys
-		plans = func() []string { return slices.Sorted(maps.Keys(cfg.Plans)) }
+		if cfg != nil {
+			files = cfg.Keys
+			plans = func() []string { return slices.Sorted(maps.Keys(cfg.Plans)) }
+		}
 	}
 	if f.File != "" {
 		files.Files = []string{f.File}
@@ -165,6 +167,9 @@ type keyOptions struct {
 
 func (o *keyOptions) message(now time.Time) (*adminv1.KeyOptions, error) {
 	expires, err := parseExpiry(o.Expires, now)
+	if err == nil && expires != nil && !expires.AsTime().After(now) {
+		err = fmt.Errorf("%s is over, and the key would never work", o.Expires)
+	}
 	if err != nil {
 		return nil, usageError{fmt.Errorf("--expires: %w", err)}
 	}
@@ -215,6 +220,7 @@ func (c *keysNewCmd) Run(e *env) error {
 		return err
 	}
 	if c.Print {
+		c.warn(e)
 		return c.print(e, options)
 	}
 	s, err := c.service(e, true)
@@ -229,8 +235,23 @@ func (c *keysNewCmd) Run(e *env) error {
 	if err != nil {
 		return c.answered(err)
 	}
+	c.warn(e)
 	k := resp.Msg.GetKey()
 	return c.secret(e, resp.Msg, fmt.Sprintf("Key %s is in %s. Its secret, shown this once:", k.GetId(), cmp.Or(k.GetFile(), "the key file")))
+}
+
+// warn tells of models that the configuration of this machine does not have.
+func (c *keysNewCmd) warn(e *env) {
+	if c.Admin != "" {
+		return // that weir may have others
+	}
+	cfg, err := c.partly(e, "upstreams", "models")
+	if cfg == nil || err != nil {
+		return
+	}
+	for _, pattern := range stray(cfg, c.Models) {
+		fmt.Fprintf(e.stderr, "warning: --models: no model of %s is called %s\n", cmp.Or(cfg.File, "the environment"), pattern)
+	}
 }
 
 // newSecret is an answer that tells a secret.
@@ -498,14 +519,19 @@ func (c *keysImportCmd) Run(e *env) error {
 	}
 	ids, err := keyfile.Store{Files: files}.Import(c.Older, c.File, time.Now())
 	if err != nil {
-		return said(e, err)
+		return err
 	}
 	if c.Output == "json" {
 		return json.NewEncoder(e.stdout).Encode(struct {
 			Imported []string `json:"imported"` // ids
 		}{append([]string{}, ids...)})
 	}
-	fmt.Fprintf(e.stdout, "%d keys were taken over; they work with the same secrets. Take %s out of keys.files in weir.yaml, and then away: it holds the secrets.\n", len(ids), c.Older)
+	text := "%[1]s taken over, with the same secrets. "
+	if len(ids) == 0 {
+		text = "All keys of %[2]s are there already: nothing was changed. "
+	}
+	were := map[bool]string{true: " was", false: " were"}[len(ids) == 1]
+	fmt.Fprintf(e.stdout, text+"Take %[2]s out of keys.files in weir.yaml, and then away: it holds the secrets.\n", count(len(ids), "key")+were, c.Older)
 	return nil
 }
 
@@ -529,7 +555,8 @@ func (c *keysReloadCmd) Run(e *env) error {
 		_, err := e.stdout.Write(raw)
 		return err
 	}
-	fmt.Fprintf(e.stdout, "%d client keys are in force.\n", answer.Keys)
+	are := map[bool]string{true: "is", false: "are"}[answer.Keys == 1]
+	fmt.Fprintf(e.stdout, "%s %s in force.\n", count(answer.Keys, "client key"), are)
 	return nil
 }
 

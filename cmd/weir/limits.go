@@ -163,16 +163,17 @@ func (f hereFlags) socket(e *env) (string, error) {
 	return s.Ops, err
 }
 
-// sockets are those of the running weir.
+// sockets are those of the running weir. What is wrong elsewhere in its configuration does
+// not keep it from being asked.
 func (f hereFlags) sockets(e *env) (envoy.Sockets, error) {
 	dir := f.RunDir
 	if dir == "" {
-		cfg := &config.Config{}
-		if file := f.file(e); file != "" {
-			var err error
-			if cfg, err = config.Load(file, e.getenv); err != nil {
-				return envoy.Sockets{}, said(e, err)
-			}
+		cfg, err := f.partly(e, "run_dir")
+		if err != nil {
+			return envoy.Sockets{}, config.Join(err, errors.New("so run_dir is not known: say with --run-dir DIR where the running weir has its sockets"))
+		}
+		if cfg == nil {
+			cfg = &config.Config{}
 		}
 		dir = runDir(e, cfg)
 	}

@@ -9,7 +9,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -54,6 +57,8 @@ type cli struct {
 	Simulate simulateCmd `cmd:"" help:"Run a scripted OpenAI-compatible upstream, for demos and tests."`
 	Install  installCmd  `cmd:"" help:"Copy this program, for containers that need it beside an Envoy."`
 	Version  versionCmd  `cmd:"" help:"Print the versions of weir and of the Envoy it is made for."`
+
+	PrintVersion kong.VersionFlag `name:"version" help:"Print the versions, as weir version."`
 }
 
 // env is what commands get from outside.
@@ -81,7 +86,10 @@ func run(ctx context.Context, args []string, getenv func(string) (string, bool),
 			code = int(e)
 		}
 	}()
-	parser := kong.Must(&cli{}, kong.Name("weir"), kong.Description("An OpenAI-compatible gateway whose limits hold exactly."),
+	if len(args) > 0 && args[0] == "help" { // of the whole, or of a command
+		args = append(slices.Clone(args[1:]), "--help")
+	}
+	parser := kong.Must(&cli{}, kong.Name("weir"), kong.Vars{"version": versions()}, kong.Description("An OpenAI-compatible gateway whose limits hold exactly."),
 		kong.Writers(stdout, stderr), kong.Exit(func(code int) { panic(exit(code)) }), kong.UsageOnError())
 	command, err := parser.Parse(args)
 	if err != nil {
@@ -93,10 +101,24 @@ func run(ctx context.Context, args []string, getenv func(string) (string, bool),
 	case err == nil:
 		return 0
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "weir: %v\n", err)
+		complain(stderr, err)
 		return 2
 	case !errors.Is(err, errNo):
-		fmt.Fprintf(stderr, "weir: %v\n", err)
+		complain(stderr, err)
 	}
 	return 1
+}
+
+// placed are lines that begin with the place of a file that they are about.
+var placed = regexp.MustCompile(`^\S.*?:\d+:\d+: `)
+
+// complain prints an error. Its lines begin with their place, as compilers' do, or else
+// with the name of the program.
+func complain(w io.Writer, err error) {
+	for line := range strings.Lines(err.Error()) {
+		if line = strings.TrimRight(line, "\n"); !placed.MatchString(line) {
+			line = "weir: " + line
+		}
+		fmt.Fprintln(w, line)
+	}
 }

@@ -24,7 +24,7 @@ const demoListen = "127.0.0.1:8080"
 
 // runFlags are common to up and serve.
 type runFlags struct {
-	configFlags
+	Config string `short:"c" placeholder:"FILE" help:"Configuration. Default: $$CONFIG_FILE, else ./weir.yaml, else what $$MEGALLM_BASE_URL says, else the built-in demo."`
 	logFlags
 	Listen string        `placeholder:"HOST:PORT" help:"Public address, instead of the configuration's."`
 	Notice time.Duration `default:"0s" placeholder:"DURATION" help:"How long requests are still taken when weir is told to stop, while /health tells load balancers of it (${default})."`
@@ -44,23 +44,30 @@ type site struct {
 
 // open reads the configuration, or starts the demo.
 func (f runFlags) open(e *env, log zerolog.Logger) (*site, error) {
-	file := f.file(e)
-	if url, _ := e.getenv("MEGALLM_BASE_URL"); file == "" && url != "" {
-		return openMegaLLM(e, f.Listen, log)
-	}
-	if file == "" {
+	flags := configFlags{f.Config}
+	cfg, err := flags.draft(e)
+	if cfg == nil && err == nil {
 		return openDemo(f.Listen)
 	}
+	if cfg == nil {
+		return nil, err
+	}
+	// All that is wrong is told, as by weir check.
+	if err := config.Join(err, unreadable(cfg, filesOf(cfg))); err != nil {
+		return nil, err
+	}
+	if f.Listen != "" {
+		cfg.Listen = f.Listen
+	}
+	if cfg.File == "" {
+		return openMegaLLM(cfg, log)
+	}
 	load := func() (*config.Config, error) {
-		cfg, err := config.Load(file, e.getenv)
+		cfg, err := config.Load(cfg.File, e.getenv)
 		if err == nil && f.Listen != "" {
 			cfg.Listen = f.Listen
 		}
 		return cfg, err
-	}
-	cfg, err := load()
-	if err != nil {
-		return nil, said(e, err)
 	}
 	keys, err := openKeys(cfg, log)
 	if err != nil {
@@ -72,18 +79,9 @@ func (f runFlags) open(e *env, log zerolog.Logger) (*site, error) {
 // openMegaLLM is the site of a key-rotating proxy whose environment is all there
 // is: the keys of the upstream in data/keys.txt, those of clients in
 // config/api_keys.json, or one made for this run.
-func openMegaLLM(e *env, listen string, log zerolog.Logger) (*site, error) {
-	cfg, err := config.Parse("", megaLLMConfig, true, e.getenv)
-	if err != nil {
-		return nil, said(e, err)
-	}
-	if listen != "" {
-		cfg.Listen = listen
-	}
-	s := &site{cfg: cfg, stop: func() {}}
-	const clientKeys = "config/api_keys.json"
-	if _, err := os.Stat(clientKeys); err == nil {
-		cfg.Keys.Files = []string{clientKeys}
+func openMegaLLM(cfg *config.Config, log zerolog.Logger) (s *site, err error) {
+	s = &site{cfg: cfg, stop: func() {}}
+	if len(cfg.Keys.Files) > 0 {
 		s.keys, err = openKeys(cfg, log)
 		return s, err
 	}

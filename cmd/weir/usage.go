@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/weir-gateway/weir/config"
 	"github.com/weir-gateway/weir/ledger"
 	"github.com/weir-gateway/weir/ledger/report"
 )
@@ -100,14 +99,15 @@ func parseTime(text string, zone *time.Location, now time.Time) (time.Time, erro
 func (c *usageCmd) files(e *env, since time.Time) (files []string, err error) {
 	named := c.Files
 	if len(named) == 0 {
-		file, err := c.required(e)
+		cfg, err := c.partly(e, "ledger")
 		if err != nil {
 			return nil, err
 		}
-		cfg, err := config.Load(file, e.getenv)
-		if err != nil {
-			return nil, said(e, err)
+		if cfg == nil {
+			_, err := c.required(e)
+			return nil, err
 		}
+		file := nameOf(cfg)
 		switch cfg.Ledger.File {
 		case "":
 			return nil, fmt.Errorf("%s has no ledger: add `ledger: {file: usage.jsonl}` to have one, or name the files to read", file)
