@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -60,6 +61,87 @@ func TestDemo(t *testing.T) {
 	}
 	if strings.Contains(s.Log(), token) {
 		t.Error("the log shows the token of the demo")
+	}
+}
+
+// TestSecondSignalEndsAtOnce has weir told twice to end while an answer streams that takes
+// minutes, also where the system's own doing is to ignore the signal, as in a script's
+// background. Envoy ends with it.
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	const script = `trap "" INT; exec "$@"`
+	dir := t.TempDir()
+	out, err := os.Create(filepath.Join(dir, "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	log := func() string {
+		text, err := os.ReadFile(out.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	cmd := exec.Command("sh", "-c", script, "sh", binary, "up", "--listen", "127.0.0.1:0", "--drain", "10m")
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
+	cmd.Env = append(os.Environ(), "TMPDIR="+dir)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	defer func() { _ = cmd.Process.Kill() }() // it may be gone already
+	await := func(text string) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); !strings.Contains(log(), text); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("weir does not say %q:\n%s", text, log())
+			}
+		}
+	}
+	await("Ctrl-C stops it.")
+	after := func(name string) string {
+		_, rest, _ := strings.Cut(log(), name)
+		return strings.Fields(rest)[0]
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, after("URL ")+"/chat/completions", strings.NewReader(`{"model":"demo","stream":true,"messages":[{"role":"user","content":"Hello"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+after("Key "))
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("X-Simulate", "tokens=20000,pace=50ms")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if _, err := resp.Body.Read(make([]byte, 1)); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("status %d, %v", resp.StatusCode, err)
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	await("waiting for answers to end")
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 130 {
+			t.Errorf("weir ended with %v, want exit status 130", err)
+		}
+	case <-time.After(time.Minute): // of the ten that the answer may take
+		t.Fatalf("weir goes on:\n%s", log())
+	}
+	if _, err := io.ReadAll(resp.Body); err == nil {
+		t.Error("the answer has come to its end")
+	}
+	if l, err := net.Listen("tcp", strings.TrimSuffix(strings.TrimPrefix(after("URL "), "http://"), "/v1")); err != nil {
+		t.Errorf("Envoy goes on: %v", err)
+	} else {
+		_ = l.Close()
 	}
 }
 

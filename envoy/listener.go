@@ -67,7 +67,7 @@ func connectionManager(cfg *config.Config, dir string) *hcmv3.HttpConnectionMana
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{reservedHeaders()},
 		HttpFilters:                   []*hcmv3.HttpFilter{corsFilter(), authzFilter(), extProcFilter(), luaFilter(), routerFilter()},
 		AccessLog:                     accessLogs(cfg.Envoy.AccessLog),
-		LocalReplyConfig:              localReplies(),
+		LocalReplyConfig:              localReplies(cfg.Envoy.MaxRequestBytes),
 		HttpProtocolOptions:           http1(),
 		Http2ProtocolOptions:          http2Downstream(),
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{

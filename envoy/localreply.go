@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -23,12 +24,13 @@ const DetailWeir = "weir"
 // attributes.
 //
 // Where the path is one of Anthropic's dialect, so is the answer.
-func localReplies() *hcmv3.LocalReplyConfig {
+func localReplies(limit uint32) *hcmv3.LocalReplyConfig {
 	mappers := []*hcmv3.ResponseMapper{
 		// Ours already; left as it is.
 		{Filter: when(`response.code < 400 || response.code_details in ["ext_authz_denied", "direct_response"] || response.code_details.startsWith("` + DetailWeir + `")`)},
 	}
-	for _, l := range localErrors {
+	tooLarge := localError{`response.code == 413`, *requestTooLarge(limit)}
+	for _, l := range append([]localError{tooLarge}, localErrors...) {
 		dialect := l.error
 		mappers = append(mappers,
 			mapped(anthropicPath+" && ("+l.when+")", dialect.For(openai.Messages, requestID)),
@@ -44,12 +46,14 @@ var anthropicPath = `request.url_path.startsWith("` + openai.Messages.Path() + `
 // requestID is the id of the request, which Envoy puts in.
 const requestID = "%REQ(x-request-id)%"
 
-// localErrors are the answers, in the order in which they are tried.
-var localErrors = []struct {
+// localError is an answer, and what it is for.
+type localError struct {
 	when  string
 	error openai.Error
-}{
-	{`response.code == 413`, *requestTooLarge()},
+}
+
+// localErrors are the answers, in the order in which they are tried.
+var localErrors = []localError{
 	{`response.code_details.startsWith("ext_authz") || response.code_details.startsWith("ext_proc")`, openai.Error{
 		Status: http.StatusServiceUnavailable, Type: openai.TypeUnavailable, Code: openai.CodeOverloaded, RetryAfter: time.Second,
 		Message: "The gateway cannot decide about requests at the moment. Try again shortly.",
@@ -88,10 +92,11 @@ var localErrors = []struct {
 	}},
 }
 
-func requestTooLarge() *openai.Error {
+// requestTooLarge tells clients what they may send; operators know max_request_bytes.
+func requestTooLarge(limit uint32) *openai.Error {
 	return &openai.Error{
 		Status: http.StatusRequestEntityTooLarge, Type: openai.TypeInvalidRequest, Code: openai.CodeTooLarge,
-		Message: "The request's body is larger than this gateway takes. Send less, or raise envoy.max_request_bytes.",
+		Message: fmt.Sprintf("The request's body is larger than this gateway takes, which is %d bytes. Send less.", limit),
 	}
 }
 

@@ -178,7 +178,7 @@ func tooLarge(ep openai.Endpoint, limit uint32) *routev3.Route {
 			RangeMatch: &typev3.Int64Range{Start: int64(limit) + 1, End: math.MaxInt64},
 		},
 	}}
-	r := refused(match, requestTooLarge().For(ep, ""))
+	r := refused(match, requestTooLarge(limit).For(ep, ""))
 	r.TypedPerFilterConfig = enabled(filterAuthz)
 	return r
 }

@@ -8,12 +8,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
-	"syscall"
+	"sync/atomic"
 
 	"github.com/alecthomas/kong"
 )
@@ -23,11 +22,12 @@ var version = "dev"
 
 func main() {
 	tuneGC(os.LookupEnv)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	// A second signal ends the program at once.
-	context.AfterFunc(ctx, stop)
-	code := run(ctx, os.Args[1:], os.LookupEnv, os.Stdin, os.Stdout, os.Stderr)
-	stop()
+	signals, release := awaitEnds()
+	code := run(signals, os.Args[1:], os.LookupEnv, os.Stdin, os.Stdout, os.Stderr)
+	if signals.cut.Err() != nil && code == 0 {
+		code = interrupted
+	}
+	release()
 	os.Exit(code)
 }
 
@@ -64,6 +64,8 @@ type cli struct {
 // env is what commands get from outside.
 type env struct {
 	ctx            context.Context //nolint:containedctx // lives as long as run
+	cut            context.Context //nolint:containedctx // likewise: when it ends, nothing is waited for any more
+	orderly        *atomic.Bool    // to be set by who has something to put in order when cut ends
 	getenv         func(string) (string, bool)
 	stdin          io.Reader
 	stdout, stderr io.Writer
@@ -80,7 +82,7 @@ type exit int
 
 // run is the program. It returns the exit code: 0 fine, 1 the answer is no, 2
 // wrong usage.
-func run(ctx context.Context, args []string, getenv func(string) (string, bool), stdin io.Reader, stdout, stderr io.Writer) (code int) {
+func run(signals ends, args []string, getenv func(string) (string, bool), stdin io.Reader, stdout, stderr io.Writer) (code int) {
 	defer func() {
 		if e, ok := recover().(exit); ok {
 			code = int(e)
@@ -97,7 +99,7 @@ func run(ctx context.Context, args []string, getenv func(string) (string, bool),
 		return 2
 	}
 	var usage usageError
-	switch err := command.Run(&env{ctx: ctx, getenv: getenv, stdin: stdin, stdout: stdout, stderr: stderr}); {
+	switch err := command.Run(&env{ctx: signals.stop, cut: signals.cut, orderly: signals.orderly, getenv: getenv, stdin: stdin, stdout: stdout, stderr: stderr}); {
 	case err == nil:
 		return 0
 	case errors.As(err, &usage):

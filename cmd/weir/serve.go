@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mattn/go-isatty"
 	"github.com/rs/zerolog"
 
 	"github.com/weir-gateway/weir/config"
@@ -186,7 +187,7 @@ func (c *serveCmd) Run(e *env) error {
 	case <-e.ctx.Done():
 	}
 	c.takeLeave(e, s, nil)
-	return c.stopServer(s, done)
+	return c.stopServer(e, s, done)
 }
 
 // startServer opens the sockets and serves them. What ends the servers comes
@@ -223,30 +224,43 @@ func startServer(site *site, dir string, log zerolog.Logger) (*server, <-chan er
 // takeLeave tells that weir stops, and waits until load balancers know, or Envoy has
 // ended.
 func (f runFlags) takeLeave(e *env, s *server, envoyEnded <-chan struct{}) {
+	e.orderly.Store(true)
 	notify(e, notifyStopping, s.log)
 	s.api.Drain()
 	if f.Notice == 0 {
 		return
 	}
-	s.log.Info().Dur("notice", f.Notice).Msg("stopping: health is 503, requests are still taken")
+	s.log.Info().Dur("notice_ms", f.Notice).Msg("stopping: health is 503, requests are still taken")
+	onTerminal(e, fmt.Sprintf("Requests are still taken for %v. Ctrl-C again ends at once.", f.Notice))
 	select {
+	case <-e.cut.Done():
 	case <-envoyEnded:
 	case <-time.After(f.Notice):
 	}
 }
 
-// stopServer lets running answers end, and then closes everything.
-func (f runFlags) stopServer(s *server, done <-chan error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), f.Drain)
+// stopServer lets running answers end, unless weir is told again to end, and then closes
+// everything.
+func (f runFlags) stopServer(e *env, s *server, done <-chan error) error {
+	e.orderly.Store(true)
+	ctx, cancel := context.WithTimeout(e.cut, f.Drain)
 	defer cancel()
 	if n := s.gateway.Live(); n > 0 {
-		s.log.Info().Int("exchanges", n).Dur("deadline", f.Drain).Msg("stopping: waiting for answers to end")
+		s.log.Info().Int("exchanges", n).Dur("deadline_ms", f.Drain).Msg("stopping: waiting for answers to end")
+		onTerminal(e, fmt.Sprintf("Waiting for %s to end, for %v at most. Ctrl-C again ends at once.", count(n, "answer"), f.Drain))
 	}
 	if n := s.gateway.Drain(ctx); n > 0 {
 		s.log.Warn().Int("exchanges", n).Msg("stopping: answers are cut off")
 	}
 	err := s.stop()
 	return errors.Join(err, <-done)
+}
+
+// onTerminal says something to who sits there.
+func onTerminal(e *env, text string) {
+	if f, ok := e.stderr.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
+		fmt.Fprintf(f, "\n%s\n", text) // the terminal has shown ^C
+	}
 }
 
 // upCmd is weir up.
@@ -295,7 +309,7 @@ func (c *upCmd) Run(e *env) error {
 // withEnvoy runs Envoy in front of a running server until it is told to stop.
 func (c *upCmd) withEnvoy(e *env, binary string, site *site, s *server, done <-chan error) error {
 	stop := func(err error) error {
-		if stopped := c.stopServer(s, done); err == nil {
+		if stopped := c.stopServer(e, s, done); err == nil {
 			err = stopped
 		}
 		return err

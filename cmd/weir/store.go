@@ -115,7 +115,7 @@ func storeEvents(metrics *telemetry.Metrics, log zerolog.Logger) failover.Events
 			log.Warn().Err(err).Msg("the limit store is away: limits do what their on_store_failure says until it is back")
 		},
 		Recovered: func(o failover.Outage) {
-			log.Info().Dur("lasted", o.Lasted).Int("exchanges_told", o.Debts).Msg("the limit store is back, and knows what happened without it")
+			log.Info().Dur("lasted_ms", o.Lasted).Int("exchanges_told", o.Debts).Msg("the limit store is back, and knows what happened without it")
 		},
 		Dropped: func(n int) {
 			metrics.StoreDropped(n)
