@@ -7,11 +7,11 @@ import (
 	"strings"
 	"time"
 
-	"buf.build/go/protoyaml"
 	"connectrpc.com/connect"
 
 	"github.com/weir-gateway/weir/keyring"
 	adminv1 "github.com/weir-gateway/weir/proto/weir/admin/v1"
+	"github.com/weir-gateway/weir/protoprint"
 )
 
 // configPage is the page of the configuration.
@@ -31,7 +31,7 @@ func (d *Dashboard) config(r *http.Request) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := protoyaml.MarshalOptions{Indent: 2, UseProtoNames: true}.Marshal(resp.Msg.GetConfig())
+	text, err := protoprint.YAML(resp.Msg.GetConfig())
 	if err != nil {
 		return nil, fmt.Errorf("print the configuration: %w", err)
 	}

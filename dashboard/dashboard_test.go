@@ -92,7 +92,7 @@ type configService struct {
 }
 
 func (s configService) Show(context.Context, *connect.Request[adminv1.ShowConfigRequest]) (*connect.Response[adminv1.ShowConfigResponse], error) {
-	return connect.NewResponse(&adminv1.ShowConfigResponse{Config: &configv1.Config{Listen: "127.0.0.1:8080"}, File: "weir.yaml"}), nil
+	return connect.NewResponse(&adminv1.ShowConfigResponse{Config: &configv1.Config{Listen: "127.0.0.1:8080", Models: []*configv1.Model{{Name: "m", Context: 131000}}}, File: "weir.yaml"}), nil
 }
 
 func (s configService) Reload(context.Context, *connect.Request[adminv1.ReloadConfigRequest]) (*connect.Response[adminv1.ReloadConfigResponse], error) {
@@ -208,7 +208,7 @@ func TestPagesOfTroubles(t *testing.T) {
 		t.Error("a revoked key can be revoked")
 	}
 	d.says("/dashboard/limits", http.StatusServiceUnavailable, "Ask the limit store: away")
-	d.says("/dashboard/config", http.StatusOK, "weir.yaml:3:1: unknown field", "Take the key files although most keys are gone", "1970-01-01 00:00 UTC")
+	d.says("/dashboard/config", http.StatusOK, "weir.yaml:3:1: unknown field", "Take the key files although most keys are gone", "1970-01-01 00:00 UTC", "context: 131000")
 }
 
 func TestLimitsAreAskedForOnce(t *testing.T) {

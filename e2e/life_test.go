@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -11,9 +12,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/weir-gateway/weir/e2e/site"
 	"github.com/weir-gateway/weir/envoy"
@@ -64,6 +68,27 @@ func TestDemo(t *testing.T) {
 	}
 }
 
+// openTerminal is a terminal for a program, and what shows there.
+func openTerminal(t *testing.T) (terminal, screen *os.File) {
+	t.Helper()
+	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = screen.Close() })
+	n, err := unix.IoctlGetInt(int(screen.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(screen.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
+		t.Fatal(err)
+	}
+	return terminal, screen
+}
+
 // TestSecondSignalEndsAtOnce has weir told twice to end while an answer streams that takes
 // minutes, also where the system's own doing is to ignore the signal, as in a script's
 // background. Envoy ends with it.
@@ -84,7 +109,12 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 		return string(text)
 	}
 	cmd := exec.Command("sh", "-c", script, "sh", binary, "up", "--listen", "127.0.0.1:0", "--drain", "10m")
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
+	terminal, screen := openTerminal(t)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, terminal
+	var copied sync.WaitGroup
+	copied.Go(func() { _, _ = io.Copy(out, screen) }) // until nobody writes any more
+	defer copied.Wait()
+	defer terminal.Close()
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -123,7 +153,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	await("waiting for answers to end")
+	await("Waiting for 1 answer to end, for 10m0s at most. Ctrl-C again ends at once.")
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}

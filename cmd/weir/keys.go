@@ -18,7 +18,6 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/rs/zerolog"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -29,6 +28,7 @@ import (
 	"github.com/weir-gateway/weir/keyring/keyfile"
 	adminv1 "github.com/weir-gateway/weir/proto/weir/admin/v1"
 	"github.com/weir-gateway/weir/proto/weir/admin/v1/adminv1connect"
+	"github.com/weir-gateway/weir/protoprint"
 )
 
 // keysCmd is weir keys.
@@ -386,7 +386,7 @@ func (f clientKeyFlags) shown(e *env, m proto.Message, k *adminv1.Key) error {
 		line("old secret until", timeText(until, ""))
 	}
 	for _, l := range k.GetLimits() {
-		text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(l)
+		text, err := protoprint.JSON(l, false)
 		if err != nil {
 			return fmt.Errorf("print a limit: %w", err)
 		}
@@ -579,7 +579,7 @@ func (f adminFlags) answered(err error) error {
 
 // printMessage prints JSON for programs.
 func printMessage(w io.Writer, m proto.Message) error {
-	text, err := protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true}.Marshal(m)
+	text, err := protoprint.JSON(m, true)
 	if err != nil {
 		return err
 	}

@@ -14,10 +14,10 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/weir-gateway/weir/admin"
 	"github.com/weir-gateway/weir/gateway"
+	"github.com/weir-gateway/weir/protoprint"
 	"github.com/weir-gateway/weir/upstream/pool"
 )
 
@@ -84,7 +84,7 @@ func (v *view) json() (string, error) {
 		out.Rates = &r
 	}
 	for _, x := range v.now.running {
-		text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(x)
+		text, err := protoprint.JSON(x, false)
 		if err != nil {
 			return "", fmt.Errorf("print a frame: %w", err)
 		}
