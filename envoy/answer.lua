@@ -58,9 +58,10 @@ local function has_done(text) return text:find("[DONE]", 1, true) end
 -- The members of events that hold what the model said.
 local said = { '"content"', '"text"', '"reasoning_content"', '"reasoning"', '"refusal"', '"arguments"' }
 
--- How many pieces of text there are in whole events, and of how many bytes.
+-- How many pieces of text there are in whole events, of how many bytes, and where the
+-- first is.
 local function text_in(events)
-  local pieces, bytes = 0, 0
+  local pieces, bytes, where = 0, 0, nil
   for i = 1, #said do
     local at = events:find(said[i], 1, true)
     while at do
@@ -75,11 +76,24 @@ local function text_in(events)
       end
       if stop and stop > first then
         pieces, bytes = pieces + 1, bytes + stop - first
+        where = math.min(where or first, first)
       end
       at = events:find(said[i], stop or at + 1, true)
     end
   end
-  return pieces, bytes
+  return pieces, bytes, where
+end
+
+-- Where in whole events the one begins that holds the byte there.
+local function event_of(events, where)
+  local begin = 1
+  local before = events:sub(1, where)
+  for _, blank in ipairs({ "\n\r?\n()", "\r\r()" }) do
+    for after in before:gmatch(blank) do
+      begin = math.max(begin, after)
+    end
+  end
+  return begin
 end
 
 -- Returns a function that takes the next bytes of a stream and returns what to pass on
@@ -96,10 +110,10 @@ local function reader(note, strip, cut)
   -- Counts the text of whole events, which end after so many bytes of the stream. That is
   -- noted now and then: what comes after the last note is told by its bytes.
   local function count(events, stop)
-    local more, bytes = text_in(events)
+    local more, bytes, where = text_in(events)
     if more > 0 then
       if pieces == 0 then
-        began = stop - #events
+        began = stop - #events + event_of(events, where) - 1
       end
       pieces, text = pieces + more, text + bytes
       if pieces - noted >= math.min(8, math.max(1, noted)) then
