@@ -324,7 +324,7 @@ func (x *Exchange) End() {
 	}
 	if !x.stream && !r.known && x.call.Endpoint.HasOutput() {
 		// What was generated for a plain answer is not seen before all of it is there.
-		r.estimate = max(r.estimate, x.g.sizes.tokensIn(x.kind(), time.Since(x.call.Start)))
+		r.estimate = max(r.estimate, x.g.sizes.tokensIn(x.kind(), time.Since(x.call.Start), x.choices))
 	}
 	x.conclude(r, false)
 }
@@ -354,7 +354,7 @@ func (x *Exchange) conclude(r reading, last bool) {
 	}
 	if outcome == ledger.OK && source == ledger.Exact && x.call.Endpoint.HasOutput() {
 		x.g.lengths.observe(x.key.ID, x.model.Name, actual.output/max(1, x.choices))
-		x.g.sizes.observe(x.kind(), actual.output, r.passed, time.Since(x.call.Start))
+		x.g.sizes.observe(x.kind(), actual.output, x.choices, r.passed, time.Since(x.call.Start))
 	}
 	x.settle(outcome, source, actual, r.usage)
 }

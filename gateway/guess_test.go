@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -100,6 +101,22 @@ func TestCount(t *testing.T) {
 		got, source := x.count(tt.r)
 		if diff := cmp.Diff(tt.want, got, cmp.AllowUnexported(amounts{})); diff != "" || source != tt.source {
 			t.Errorf("%s: %s (-want +got):\n%s", tt.name, source, diff)
+		}
+	}
+}
+
+// TestSpeedIsOfAChoice knows that choices are made side by side.
+func TestSpeedIsOfAChoice(t *testing.T) {
+	var s sizes
+	k := kind{"u", "m", openai.Completions}
+	if got := s.tokensIn(k, time.Second, 1); got != 0 {
+		t.Errorf("%d tokens of nothing known", got)
+	}
+	s.observe(k, 400, 4, Passed{}, 2*time.Second)
+	s.observe(k, 100, 1, Passed{}, 2*time.Second)
+	for choices, want := range map[int64]int64{1: 50, 4: 200} {
+		if got := s.tokensIn(k, time.Second, choices); got != want {
+			t.Errorf("%d choices: %d tokens in a second, want %d", choices, got, want)
 		}
 	}
 }

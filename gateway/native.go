@@ -194,7 +194,7 @@ func (x *Exchange) depart() {
 			x.g.log.Warn().Str("request_id", x.call.RequestID).
 				Msg("Envoy did not tell how an answer broke off; its tokens are estimated by the time that it took")
 		}
-		x.part(Notes{}, func(r *reading) { r.estimate = max(1, x.g.sizes.tokensIn(x.kind(), took)) }, false)
+		x.part(Notes{}, func(r *reading) { r.estimate = max(1, x.g.sizes.tokensIn(x.kind(), took, x.choices)) }, false)
 		return
 	}
 	x.part(d.Notes, func(r *reading) {

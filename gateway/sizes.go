@@ -36,12 +36,12 @@ type sizeTally struct {
 	seen          int
 	pp, pt, tt    float64 // sums of products of pieces and bytes of text, each to a token
 	p, t          float64 // sums of both
-	seconds, made float64 // sums of what answers took, and of their tokens
+	seconds, made float64 // sums of what answers took, and of the tokens of one choice of each
 }
 
-// observe notes an answer that was counted: its tokens, what passed of it if it was a
-// stream, and how long the request took.
-func (s *sizes) observe(k kind, tokens int64, what Passed, took time.Duration) {
+// observe notes an answer that was counted: its tokens, in how many choices, what passed
+// of it if it was a stream, and how long the request took.
+func (s *sizes) observe(k kind, tokens, choices int64, what Passed, took time.Duration) {
 	if tokens <= 0 {
 		return
 	}
@@ -49,7 +49,7 @@ func (s *sizes) observe(k kind, tokens int64, what Passed, took time.Duration) {
 	defer s.mu.Unlock()
 	tally := s.byKind.of(k, sizedKinds)
 	tally.seconds = tally.seconds*memory + took.Seconds()
-	tally.made = tally.made*memory + float64(tokens)
+	tally.made = tally.made*memory + float64(tokens)/float64(max(1, choices))
 	if what.Pieces > 0 {
 		tally.add(float64(what.Pieces)/float64(tokens), float64(what.Text)/float64(tokens))
 	}
@@ -122,14 +122,14 @@ func (a *sizeTally) fit() (perPiece, perByte float64) {
 	}
 }
 
-// tokensIn is how many tokens are made for a request in that time; 0 if nothing is
-// known of it.
-func (s *sizes) tokensIn(k kind, d time.Duration) int64 {
+// tokensIn is how many tokens are made for a request in that time, whose choices are
+// made side by side; 0 if nothing is known of it.
+func (s *sizes) tokensIn(k kind, d time.Duration, choices int64) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	tally := s.byKind[k]
 	if tally == nil || tally.seconds <= 0 || d <= 0 {
 		return 0
 	}
-	return int64(math.Round(tally.made / tally.seconds * d.Seconds()))
+	return int64(math.Round(tally.made / tally.seconds * d.Seconds() * float64(max(1, choices))))
 }
