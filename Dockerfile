@@ -36,7 +36,9 @@ WORKDIR /etc/weir
 ENV CONFIG_FILE=/etc/weir/weir.yaml
 USER 65532:65532
 # The folder of the sockets is named, so that a probe need not read the configuration.
+# Only whether it runs: a container that is not healthy is restarted by some, which
+# brings no upstream back.
 HEALTHCHECK --interval=5s --timeout=6s --start-period=30s --start-interval=1s --retries=3 \
-    CMD ["/usr/local/bin/weir", "health", "--run-dir", "/run/weir"]
+    CMD ["/usr/local/bin/weir", "health", "--live", "--run-dir", "/run/weir"]
 ENTRYPOINT ["/usr/local/bin/weir"]
 CMD ["serve"]

@@ -13,8 +13,10 @@ import (
 type Pool struct {
 	Upstream string           `json:"upstream"`
 	Up       bool             `json:"up"`
-	Usable   int              `json:"usable"` // keys
-	Keys     []pool.KeyStatus `json:"keys"`   // empty: no pool
+	Status   upstream.Status  `json:"status"`
+	Usable   int              `json:"usable"`          // keys
+	Keys     []pool.KeyStatus `json:"keys"`            // empty: no pool
+	Stale    string           `json:"stale,omitempty"` // why the newest state of the keys' file is not in force
 }
 
 // Pools is the answer to GET /pools.
@@ -34,7 +36,10 @@ func (a *Admin) pools(w http.ResponseWriter, _ *http.Request) {
 func (a *Admin) poolList() []Pool {
 	list := []Pool{}
 	for _, s := range a.upstreams.Servers() {
-		p := Pool{Upstream: s.Name, Up: !s.Down(), Keys: []pool.KeyStatus{}}
+		p := Pool{Upstream: s.Name, Up: !s.Down(), Status: s.Status(), Keys: []pool.KeyStatus{}}
+		if err := s.Stale(); err != nil {
+			p.Stale = err.Error()
+		}
 		if s.Pool != nil {
 			p.Usable, p.Keys = s.Pool.Usable(), s.Pool.Status()
 		}

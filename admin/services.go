@@ -18,7 +18,7 @@ type pools struct{ a *Admin }
 func (s pools) Status(context.Context, *connect.Request[adminv1.PoolsStatusRequest]) (*connect.Response[adminv1.PoolsStatusResponse], error) {
 	out := &adminv1.PoolsStatusResponse{}
 	for _, p := range s.a.poolList() {
-		m := &adminv1.Pool{Upstream: p.Upstream, Up: p.Up, Usable: int32(p.Usable)} //nolint:gosec // a number of keys
+		m := &adminv1.Pool{Upstream: p.Upstream, Up: p.Up, Usable: int32(p.Usable), Status: string(p.Status), Stale: p.Stale} //nolint:gosec // a number of keys
 		for _, k := range p.Keys {
 			m.Keys = append(m.Keys, poolKey(&k))
 		}
@@ -31,7 +31,7 @@ func poolKey(k *pool.KeyStatus) *adminv1.PoolKey {
 	m := &adminv1.PoolKey{
 		Id: k.ID, Label: k.Label, Last4: k.Last4, State: k.State.String(), Why: string(k.Why), Until: timestamp(k.Until),
 		InFlight: int32(k.InFlight), Requests: k.Requests, Tokens: k.Tokens, SuccessRate: k.SuccessRate, //nolint:gosec // requests of a key
-		Weight: int32(k.Weight), Successes: k.Successes, //nolint:gosec // the configuration bounds it
+		Weight: int32(k.Weight), Successes: k.Successes, Aborted: k.Aborted, //nolint:gosec // the configuration bounds it
 	}
 	for class, n := range k.Failures {
 		if m.Failures == nil {

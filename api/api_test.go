@@ -8,12 +8,16 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
 
 	"github.com/weir-gateway/weir/api/openapi/openapitest"
 	"github.com/weir-gateway/weir/config"
@@ -21,6 +25,7 @@ import (
 	"github.com/weir-gateway/weir/keyring"
 	"github.com/weir-gateway/weir/telemetry"
 	"github.com/weir-gateway/weir/upstream"
+	"github.com/weir-gateway/weir/upstream/pool"
 )
 
 func newAPI(t *testing.T) *API {
@@ -148,6 +153,132 @@ func TestHealth(t *testing.T) {
 	}
 	if code, _ := get(t, a, "/health?live", ""); code != http.StatusOK {
 		t.Errorf("draining, ?live: status %d, want 200", code)
+	}
+}
+
+// words are the status of health and of its upstreams.
+func words(t *testing.T, a *API) (code int, all []string) {
+	t.Helper()
+	code, body := get(t, a, "/health", "")
+	text, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var h health
+	if err := json.Unmarshal(text, &h); err != nil {
+		t.Fatal(err)
+	}
+	all = []string{h.Status}
+	for _, u := range h.Parts.Upstreams {
+		word := string(u.Status)
+		if u.KeyFile != nil && u.KeyFile.Status != "ok" {
+			word += " " + u.KeyFile.Status + " " + u.KeyFile.Place
+		}
+		all = append(all, word)
+	}
+	return code, all
+}
+
+// Health follows what can be served, and tells what is wrong while something can.
+func TestHealthOfUpstreams(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "keys.txt")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("sk-canary-1\nsk-canary-2\n")
+	address := &url.URL{Scheme: "http", Host: "127.0.0.1:1"}
+	models, err := upstream.New(&config.Config{Upstreams: []config.Upstream{
+		{Name: "own", URL: address}, {Name: "hosted", URL: address, Pool: &config.Pool{File: file, MaxKeys: 1, Tries: 1}},
+	}}, upstream.Options{Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newAPI(t)
+	a.opts.Models = models
+	own, hosted := models.Servers()[0], models.Servers()[1]
+	down := func(s *upstream.Server) func() {
+		return func() {
+			for range 3 {
+				s.Note(false)
+			}
+		}
+	}
+	attempt := func(o pool.Outcome) func() {
+		return func() {
+			for {
+				l, err := hosted.Pool.Pick(nil, nil)
+				if err != nil {
+					return
+				}
+				l.Done(o)
+			}
+		}
+	}
+	reload := func(text string) func() {
+		return func() {
+			write(text)
+			_ = models.Reload() // health tells
+		}
+	}
+	for _, step := range []struct {
+		name string
+		do   func()
+		code int
+		want []string
+	}{
+		{"at first", func() {}, 200, []string{"ok", "ok", "ok"}},
+		{"a mistake in the file", reload("sk-canary-1\nsk-canary-2 a b\n"), 200, []string{"degraded", "ok", "ok stale keys.txt:2"}},
+		{"an emptied file", reload(""), 200, []string{"degraded", "ok", "ok stale keys.txt"}},
+		{"a good file", reload("sk-canary-1\nsk-canary-2\n"), 200, []string{"ok", "ok", "ok"}},
+		{"one is down", down(own), 200, []string{"degraded", "down", "ok"}},
+		{"and the other's keys rest", attempt(pool.Outcome{Class: pool.RateLimited, RetryAfter: time.Minute}), 200, []string{"degraded", "down", "resting"}},
+		{"they may be used again", func() { hosted.Pool.Reset() }, 200, []string{"degraded", "down", "ok"}},
+		{"they are refused", attempt(pool.Outcome{Class: pool.Rejected, Status: 401}), 503, []string{"unavailable", "down", "no_keys"}},
+		{"one is back", func() { own.Note(true) }, 200, []string{"degraded", "ok", "no_keys"}},
+		{"a probe succeeds", func() { hosted.Pool.Reset() }, 200, []string{"ok", "ok", "ok"}},
+		{"both are down", func() { down(own)(); down(hosted)() }, 503, []string{"unavailable", "down", "down"}},
+	} {
+		step.do()
+		if code, got := words(t, a); code != step.code || !slices.Equal(got, step.want) {
+			t.Errorf("%s: status %d, %q; want %d, %q", step.name, code, got, step.code, step.want)
+		}
+	}
+	if code, _ := get(t, a, "/health?live", ""); code != http.StatusOK {
+		t.Errorf("?live: status %d, want 200", code)
+	}
+	reload("\"sk-canary-quoted\"\n")()
+	w := httptest.NewRecorder()
+	a.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/health", nil))
+	if text := w.Body.String(); !strings.Contains(text, "keys.txt:1") || strings.Contains(text, "canary") || strings.Contains(text, filepath.Dir(file)) {
+		t.Errorf("health tells %s, want the place of the mistake, and no secret and no folder", text)
+	}
+}
+
+// staleKeys are those of a file that is gone.
+func staleKeys(t *testing.T) *keyring.Keyring {
+	t.Helper()
+	k := keyring.Unread(config.Keys{Files: []string{filepath.Join(t.TempDir(), "gone.yaml")}}, zerolog.Nop())
+	if err := k.Reload(false); err == nil {
+		t.Fatal("keys of a file that is not there")
+	}
+	return k
+}
+
+// The other parts degrade it.
+func TestHealthOfParts(t *testing.T) {
+	for name, spoil := range map[string]func(a *API){
+		"the store is away":     func(a *API) { a.opts.Store = func() StoreHealth { return StoreHealth{Status: "away", Kind: "redis"} } },
+		"an older weir.yaml":    func(a *API) { a.opts.Config = func() ConfigHealth { return ConfigHealth{Status: "stale"} } },
+		"older keys of clients": func(a *API) { a.opts.Keys = staleKeys(t) },
+	} {
+		a := newAPI(t)
+		spoil(a)
+		if code, got := words(t, a); code != http.StatusOK || got[0] != "degraded" {
+			t.Errorf("%s: status %d, %q", name, code, got)
+		}
 	}
 }
 

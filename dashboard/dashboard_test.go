@@ -188,7 +188,11 @@ func TestPagesOfTroubles(t *testing.T) {
 		keys:      []*adminv1.Key{{Id: "a", State: adminv1.KeyState_KEY_STATE_ACTIVE}, {Id: "b", State: adminv1.KeyState_KEY_STATE_REVOKED, Revoked: timestamppb.New(time.Unix(0, 0))}},
 		limitsErr: connect.NewError(connect.CodeFailedPrecondition, errors.New("ask the limit store: away")),
 		pools: []*adminv1.Pool{
-			{Upstream: "one", Up: false}, {Upstream: "two", Up: true, Keys: []*adminv1.PoolKey{{Id: "k", State: "quarantined", Why: "rejected"}}},
+			{Upstream: "one", Up: false, Status: "down"},
+			{Upstream: "two", Up: true, Status: "no_keys", Keys: []*adminv1.PoolKey{{Id: "k", State: "quarantined", Why: "rejected"}}},
+			{Upstream: "three", Up: false, Status: "down", Stale: "keys.txt:3: weight: want", Keys: []*adminv1.PoolKey{
+				{Id: "k", State: "healthy", Successes: 1, SuccessRate: 0.25, Failures: map[string]int64{"connect": 3}, Aborted: 2}, {Id: "l", State: "healthy", SuccessRate: 1, Aborted: 2},
+			}},
 		},
 	}
 	d := newDesk(t, s, func(o *Options) {
@@ -198,7 +202,7 @@ func TestPagesOfTroubles(t *testing.T) {
 		}
 		o.Loaded = func() (time.Time, error) { return time.Unix(0, 0), errors.New("weir.yaml:3:1: unknown field") }
 	})
-	d.says("/dashboard/", http.StatusOK, "away for 1 min 30 s", "key files have a mistake", "weir.yaml was not taken", "Upstream one does not answer", "Upstream two has no key", "3 replicas", "owed 2 exchanges")
+	d.says("/dashboard/", http.StatusOK, "away for 1 min 30 s", "key files have a mistake", "weir.yaml was not taken", "Upstream one does not answer", "Upstream two has no key", "newest key file of the upstream three has a mistake", "3 replicas", "owed 2 exchanges")
 	d.says("/dashboard/keys", http.StatusOK, "5 of the 6 keys in use are gone", "cannot be told: Ask the limit store: away", `href="/dashboard/keys/key?id=a"`)
 	if s.asked != 1 {
 		t.Errorf("the store that is away was asked %d times for one page", s.asked)
@@ -206,6 +210,10 @@ func TestPagesOfTroubles(t *testing.T) {
 	d.says("/dashboard/keys/key?id=a", http.StatusOK, "Where the limits stand cannot be told", "Revoke for good")
 	if text := d.says("/dashboard/keys/key?id=b", http.StatusOK, "was revoked on 1970-01-01"); strings.Contains(text, "Revoke for good") {
 		t.Error("a revoked key can be revoked")
+	}
+	text := d.says("/dashboard/pools", http.StatusOK, "keys.txt:3: weight: want", `>upstream down<`, ">25 %<", "3 connect", "2 aborted by clients", "no usable key")
+	if strings.Contains(text, "100 %") || strings.Contains(text, ">healthy<") {
+		t.Error("keys of an upstream that is down, with no good answer, are shown as good")
 	}
 	d.says("/dashboard/limits", http.StatusServiceUnavailable, "Ask the limit store: away")
 	d.says("/dashboard/config", http.StatusOK, "weir.yaml:3:1: unknown field", "Take the key files although most keys are gone", "1970-01-01 00:00 UTC", "context: 131000")

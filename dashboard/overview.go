@@ -94,6 +94,9 @@ func (d *Dashboard) troubles(store Store, pools []poolRow) (list []trouble) {
 		}
 	}
 	for _, p := range pools {
+		if p.GetStale() != "" {
+			list = append(list, trouble{"The newest key file of the upstream " + p.GetUpstream() + " has a mistake: older keys are in force.", poolsPath})
+		}
 		switch p.State() {
 		case "down":
 			list = append(list, trouble{"Upstream " + p.GetUpstream() + " does not answer.", poolsPath})

@@ -27,18 +27,39 @@ type poolRow struct {
 
 // State is a word for how the upstream does.
 func (p poolRow) State() string {
-	switch {
-	case !p.GetUp():
-		return "down"
-	case len(p.GetKeys()) > 0 && p.GetUsable() == 0:
+	switch p.GetStatus() {
+	case "no_keys":
 		return "no usable key"
+	case "down", "resting":
+		return p.GetStatus()
 	}
 	return "up"
 }
 
 type poolKeyRow struct {
 	*adminv1.PoolKey
-	now time.Time
+	down bool // the upstream does not answer
+	now  time.Time
+}
+
+// Shown is a word for what can be had of the key.
+func (k poolKeyRow) Shown() string {
+	if k.GetState() == "healthy" && k.down {
+		return "upstream down"
+	}
+	return k.GetState()
+}
+
+// Good is what part of its attempts went well, as far as they have ended.
+func (k poolKeyRow) Good() string {
+	ended := k.GetSuccesses()
+	for _, n := range k.GetFailures() {
+		ended += n
+	}
+	if ended == 0 {
+		return "–"
+	}
+	return percent(k.GetSuccessRate())
 }
 
 // Name is the key as operators know it, with as much of the secret as may be seen.
@@ -94,8 +115,9 @@ func (d *Dashboard) poolList(ctx context.Context) ([]poolRow, error) {
 	now := time.Now()
 	for _, p := range resp.Msg.GetPools() {
 		row := poolRow{Pool: p}
+		down := row.State() == "down"
 		for _, k := range p.GetKeys() {
-			row.Rows = append(row.Rows, poolKeyRow{k, now})
+			row.Rows = append(row.Rows, poolKeyRow{k, down, now})
 		}
 		list = append(list, row)
 	}
@@ -113,27 +135,27 @@ func (d *Dashboard) pools(r *http.Request) (*view, error) {
 const poolsPath = root + "/pools"
 
 func (d *Dashboard) resetPool(r *http.Request) (to string, t told, err error) {
-	upstream, key := r.PostForm.Get("upstream"), r.PostForm.Get("key")
-	resp, err := d.opts.Services.Pools.Reset(r.Context(), connect.NewRequest(&adminv1.ResetPoolsRequest{Upstream: upstream, Key: key}))
+	name, key := r.PostForm.Get("upstream"), r.PostForm.Get("key")
+	resp, err := d.opts.Services.Pools.Reset(r.Context(), connect.NewRequest(&adminv1.ResetPoolsRequest{Upstream: name, Key: key}))
 	if err != nil {
 		return poolsPath, t, err
 	}
 	if n := resp.Msg.GetChanged(); n > 0 {
-		return poolsPath, told{Text: plural(n, "key") + " of " + upstream + " reset: back in use."}, nil
+		return poolsPath, told{Text: plural(n, "key") + " of " + name + " reset: back in use."}, nil
 	}
 	return poolsPath, told{Text: "Nothing was to be reset: all keys asked for are in use, or were disabled."}, nil
 }
 
 func (d *Dashboard) enablePoolKey(r *http.Request) (to string, t told, err error) {
-	upstream, key := r.PostForm.Get("upstream"), r.PostForm.Get("key")
-	_, err = d.opts.Services.Pools.Enable(r.Context(), connect.NewRequest(&adminv1.EnablePoolKeyRequest{Upstream: upstream, Key: key}))
-	return poolsPath, told{Text: "A key of " + upstream + " is in use again."}, err
+	name, key := r.PostForm.Get("upstream"), r.PostForm.Get("key")
+	_, err = d.opts.Services.Pools.Enable(r.Context(), connect.NewRequest(&adminv1.EnablePoolKeyRequest{Upstream: name, Key: key}))
+	return poolsPath, told{Text: "A key of " + name + " is in use again."}, err
 }
 
 func (d *Dashboard) disablePoolKey(r *http.Request) (to string, t told, err error) {
-	upstream, key := r.PostForm.Get("upstream"), r.PostForm.Get("key")
-	_, err = d.opts.Services.Pools.Disable(r.Context(), connect.NewRequest(&adminv1.DisablePoolKeyRequest{Upstream: upstream, Key: key}))
-	return poolsPath, told{Text: "A key of " + upstream + " is out of use, until it is enabled."}, err
+	name, key := r.PostForm.Get("upstream"), r.PostForm.Get("key")
+	_, err = d.opts.Services.Pools.Disable(r.Context(), connect.NewRequest(&adminv1.DisablePoolKeyRequest{Upstream: name, Key: key}))
+	return poolsPath, told{Text: "A key of " + name + " is out of use, until it is enabled."}, err
 }
 
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

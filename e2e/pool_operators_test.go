@@ -153,7 +153,16 @@ func TestPoolFile(t *testing.T) {
 	if usable() != "2" {
 		t.Errorf("%s keys are usable, want the last good ones", usable())
 	}
+	stale := func() string { return r.metric(`weir_upstream_keys_stale{upstream="pool"}`) }
+	if got := r.do(http.MethodGet, "/health", ""); got.status != http.StatusOK || !strings.Contains(got.body, `"key_file":{"status":"stale","place":"keys.txt:2"}`) || stale() != "1" {
+		t.Errorf("stale %s, health %d %s", stale(), got.status, got.body)
+	}
 	if got := r.post(ask); got.status != http.StatusOK {
 		t.Errorf("status %d, %s", got.status, got.body)
+	}
+	writeFile(t, file, poolKey(1)+"\n")
+	r.eventually("the file is mended", func() bool { return stale() == "0" && usable() == "1" })
+	if got := r.do(http.MethodGet, "/health", "").body; !strings.Contains(got, `"key_file":{"status":"ok"}`) {
+		t.Errorf("health: %s", got)
 	}
 }

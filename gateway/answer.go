@@ -69,7 +69,7 @@ func (x *Exchange) Answer(h Head) Plan {
 func (x *Exchange) localAnswer(h Head) {
 	x.errorType = openai.TypeServer
 	if x.attempts != nil {
-		x.attempts.close(amounts{}, true)
+		x.attempts.fail(h.Status)
 	}
 	switch h.Status {
 	case http.StatusServiceUnavailable: // no connection, or no key

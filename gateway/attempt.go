@@ -26,6 +26,7 @@ type Attempt struct {
 	gone    bool // no more will come of it
 	reached bool // it may have reached the upstream
 	failed  bool // it ended without an answer, and not because the client left
+	late    bool // it failed because time was up
 }
 
 // Attempt begins an attempt of a live exchange, which Envoy makes at that upstream
@@ -59,9 +60,12 @@ func (at *Attempt) resolve() {
 	if at.lease == nil {
 		return
 	}
-	class := pool.Abandoned // no connection: the key has nothing to do with it
-	if at.reached {
-		class = pool.Unreached
+	class := pool.Connect
+	switch {
+	case at.reached && at.late:
+		class = pool.Timeout
+	case at.reached:
+		class = pool.Disconnect
 	}
 	at.done(pool.Outcome{Class: class})
 }
@@ -69,6 +73,14 @@ func (at *Attempt) resolve() {
 func (at *Attempt) done(o pool.Outcome) {
 	if at.lease != nil {
 		at.lease.Done(o)
+		at.lease = nil
+	}
+}
+
+// unused gives the key back that no attempt is made with.
+func (at *Attempt) unused() {
+	if at.lease != nil {
+		at.lease.Return()
 		at.lease = nil
 	}
 }
@@ -138,7 +150,7 @@ func (at *Attempt) Answered(status int, header func(name string) string, body []
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
-		at.done(pool.Outcome{Class: pool.Abandoned})
+		at.done(pool.Outcome{Class: pool.Aborted})
 		at.release(true, amounts{})
 		return false, nil
 	}
@@ -174,7 +186,7 @@ func (at *Attempt) End(reached bool) {
 	defer a.mu.Unlock()
 	at.gone, at.reached = true, reached
 	if a.closed && at.status == 0 && !at.failed {
-		at.done(pool.Outcome{Class: pool.Abandoned})
+		at.done(pool.Outcome{Class: pool.Aborted})
 		at.release(reached, amounts{})
 		return
 	}

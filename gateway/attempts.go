@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -42,6 +43,7 @@ type attempts struct {
 	kept    *pool.Lease
 	keptFor int      // the target of kept
 	served  *Attempt // whose answer the client gets
+	refused bool     // there was no key, or a limit, for the newest
 	closed  bool
 }
 
@@ -105,10 +107,13 @@ func (a *attempts) begin(ctx context.Context, name string, number int) (*Attempt
 	if number == 0 {
 		number = a.made + 1
 	}
+	if a.made == 0 {
+		a.unseen(number - 1)
+	}
 	// What was refused before it came here may be told late, and with the number of
 	// its successor.
 	a.made = max(a.made, number)
-	a.supersede()
+	a.supersede(false)
 	if total := a.x.timeouts.Total; total > 0 && time.Since(a.x.call.Start) >= total {
 		return nil, late(total)
 	}
@@ -117,6 +122,7 @@ func (a *attempts) begin(ctx context.Context, name string, number int) (*Attempt
 	}
 	at := &Attempt{of: a, target: target, number: a.made, begun: time.Now()}
 	if err := a.admit(ctx, at); err != nil {
+		a.refused = true
 		return nil, err
 	}
 	a.tries[target]++
@@ -126,10 +132,14 @@ func (a *attempts) begin(ctx context.Context, name string, number int) (*Attempt
 }
 
 // supersede is told that the newest attempt has had no answer, and that Envoy goes
-// on without it.
-func (a *attempts) supersede() {
+// on without it. Late tells that its time was up; of an attempt before the last, its
+// age tells.
+func (a *attempts) supersede(late bool) {
+	const inexact = 50 * time.Millisecond // Envoy's clock begins elsewhere
 	if at := a.current; at != nil && at.status == 0 && !at.failed {
-		at.failed = true
+		t := a.x.timeouts
+		late = late || t.FirstByte > 0 && time.Since(at.begun) > t.FirstByte-inexact || t.Total > 0 && time.Since(a.x.call.Start) > t.Total-inexact
+		at.failed, at.late = true, late
 		if time.Since(at.begun) > costly {
 			a.costly++
 		}
@@ -138,17 +148,46 @@ func (a *attempts) supersede() {
 	}
 }
 
-// close ends all attempts with the request, which took those amounts. Failed tells
-// that Envoy gave up.
-func (a *attempts) close(actual amounts, failed bool) {
+// unseen notes the first n attempts, which were over before weir was asked about them:
+// no connection came about. They went along the plan.
+func (a *attempts) unseen(n int) {
+	for i := range n {
+		server := a.plan[i%len(a.plan)].Server
+		server.Note(false)
+		if server.Pool == nil {
+			continue
+		}
+		if lease, err := server.Pool.Pick(nil, nil); err == nil { // whose turn it was
+			lease.Done(pool.Outcome{Class: pool.Connect})
+		}
+	}
+}
+
+// fail ends all attempts: Envoy gave up, and answered with that status.
+func (a *attempts) fail(status int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
 		return
 	}
-	if failed {
-		a.supersede()
+	if status == http.StatusServiceUnavailable && a.made == 0 && !a.refused {
+		a.unseen(len(a.plan)) // it has tried them all
 	}
+	a.supersede(status == http.StatusGatewayTimeout)
+	a.end(amounts{})
+}
+
+// close ends all attempts with the request, which took those amounts.
+func (a *attempts) close(actual amounts) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.closed {
+		a.end(actual)
+	}
+}
+
+// end is close. a.mu is held.
+func (a *attempts) end(actual amounts) {
 	a.closed = true
 	a.drop()
 	if at := a.served; at != nil {
@@ -156,7 +195,7 @@ func (a *attempts) close(actual amounts, failed bool) {
 		at.release(true, actual)
 	}
 	if at := a.current; at != nil && at != a.served && !at.failed {
-		at.done(pool.Outcome{Class: pool.Abandoned})
+		at.done(pool.Outcome{Class: pool.Aborted})
 		at.release(true, actual)
 	}
 }

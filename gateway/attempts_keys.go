@@ -39,7 +39,7 @@ func (a *attempts) admit(ctx context.Context, at *Attempt) *openai.Error {
 		if err == nil {
 			break
 		}
-		at.done(pool.Outcome{Class: pool.Abandoned})
+		at.unused()
 		if !ofKey || server.Pool == nil {
 			return err
 		}
@@ -109,7 +109,7 @@ func pause(n int) time.Duration {
 // drop gives back the key that was kept for an attempt that did not come.
 func (a *attempts) drop() {
 	if a.kept != nil {
-		a.kept.Done(pool.Outcome{Class: pool.Abandoned})
+		a.kept.Return()
 		a.kept = nil
 	}
 }
@@ -148,8 +148,8 @@ func (a *attempts) judge(at *Attempt, o pool.Outcome) {
 // same key again.
 func (a *attempts) next(at *Attempt, class pool.Class) int {
 	switch class {
-	case pool.RateLimited, pool.Rejected, pool.Unpaid, pool.ServerError, pool.UpstreamFault, pool.Unreached:
-	case pool.OK, pool.RequestFault, pool.Abandoned:
+	case pool.RateLimited, pool.Rejected, pool.Unpaid, pool.ServerError, pool.UpstreamFault, pool.Connect, pool.Timeout, pool.Disconnect:
+	case pool.OK, pool.RequestFault, pool.Aborted:
 		return -1
 	}
 	if a.costly > 0 && time.Since(at.begun) > costly {
@@ -164,7 +164,7 @@ func (a *attempts) next(at *Attempt, class pool.Class) int {
 			return i
 		}
 	}
-	again := class == pool.ServerError || class == pool.UpstreamFault || class == pool.Unreached
+	again := class == pool.ServerError || class == pool.UpstreamFault || class == pool.Timeout || class == pool.Disconnect
 	if more && again && a.keep(at.target, a.again) {
 		return at.target
 	}

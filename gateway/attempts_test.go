@@ -315,11 +315,78 @@ func TestAttemptsThatBreakOff(t *testing.T) {
 	third.End(true)
 	x.Answer(Head{Status: 502, Local: true})
 	x.End()
-	if k := j.status(j.label(first)); k.Failures[pool.Unreached] != 1 {
+	if k := j.status(j.label(first)); k.Failures[pool.Disconnect] != 1 || k.SuccessRate != 0 {
 		t.Errorf("the key of the attempt that broke off has %v", k.Failures)
 	}
-	if k := j.status(j.label(second)); k.Failures[pool.Unreached] != 0 {
-		t.Errorf("the key of the attempt that never was has %v", k.Failures)
+	if k := j.status(j.label(second)); k.Failures[pool.Connect] != 1 || len(k.Failures) != 1 || k.SuccessRate != 0 || k.LastFailure == nil {
+		t.Errorf("the key of the attempt that never got there has %v, last %v", k.Failures, k.LastFailure)
+	}
+	j.idle()
+}
+
+// An attempt without an answer in time is told apart from one that broke off.
+func TestAttemptsThatTakeTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := newJourney(t, 2, 2)
+		x := j.admit("only")
+		x.timeouts.FirstByte = time.Minute
+		first := j.attempt(x, "pool", 1)
+		time.Sleep(time.Minute)
+		first.End(true)
+		second := j.attempt(x, "pool", 2)
+		time.Sleep(time.Second)
+		second.End(true)
+		x.Answer(Head{Status: 504, Local: true})
+		x.End()
+		for _, at := range []*Attempt{first, second} {
+			if k := j.status(j.label(at)); k.Failures[pool.Timeout] != 1 || len(k.Failures) != 1 || k.SuccessRate != 0 {
+				t.Errorf("the key of attempt %d has %v", at.number, k.Failures)
+			}
+		}
+		j.idle()
+	})
+}
+
+// Envoy can be refused before it has asked about the attempt: it counts all the same.
+func TestAttemptsThatNobodySaw(t *testing.T) {
+	j := newJourney(t, 1, 1)
+	server, _ := j.dir.Server("pool")
+	for range 2 {
+		x := j.admit("only")
+		x.Answer(Head{Status: 503, Local: true})
+		x.End()
+	}
+	x := j.admit("both") // the first went to the pool
+	at := j.attempt(x, "behind", 2)
+	at.Answered(200, none, nil)
+	at.End(false)
+	j.finish(x, 200)
+	if k := j.status("k0"); k.Failures[pool.Connect] != 3 || k.Requests != 3 || k.SuccessRate != 0 || !server.Down() {
+		t.Errorf("down %v, %d attempts, failures %v", server.Down(), k.Requests, k.Failures)
+	}
+	behind, _ := j.dir.Server("behind")
+	if behind.Down() {
+		t.Error("the server that answered is down")
+	}
+	j.idle()
+}
+
+// What weir itself refuses says nothing of upstreams.
+func TestRefusedAttemptsAreNotUnseen(t *testing.T) {
+	j := newJourney(t, 1, 1)
+	server, _ := j.dir.Server("pool")
+	for range 3 {
+		x := j.admit("only")
+		server.Pool.Disable("k0") // between admission and attempt
+		if _, err := j.g.Attempt(t.Context(), x.ID(), "pool", 1); err == nil {
+			t.Fatal("an attempt without a key")
+		}
+		x.Answer(Head{Status: 503, Local: true})
+		x.End()
+		server.Pool.Enable("k0")
+	}
+	if k := j.status("k0"); k.Requests != 0 || server.Down() {
+		t.Errorf("down %v, %d attempts, failures %v", server.Down(), k.Requests, k.Failures)
 	}
 	j.idle()
 }
@@ -336,7 +403,7 @@ func TestClientLeaves(t *testing.T) {
 			at.End(true)
 			x.End()
 		}
-		if k := j.status(j.label(at)); k.Failures[pool.Unreached] != 0 || k.State != pool.Healthy {
+		if k := j.status(j.label(at)); len(k.Failures) != 0 || k.Aborted != 1 || k.SuccessRate != 1 || k.State != pool.Healthy {
 			t.Errorf("ended late %v: the key has %v", late, k.Failures)
 		}
 		if _, err := j.g.Attempt(t.Context(), x.ID(), "pool", 2); err == nil {

@@ -115,6 +115,8 @@ func (x *Exchange) plan(route *upstream.Route, rules []rule) *openai.Error {
 	if !x.stream {
 		// A plain answer begins when all of it is there.
 		x.timeouts.FirstByte = cmp.Or(x.timeouts.Total, x.timeouts.Idle)
+	} else if x.timeouts.Total > 0 {
+		x.timeouts.FirstByte = min(x.timeouts.FirstByte, x.timeouts.Total)
 	}
 	return nil
 }

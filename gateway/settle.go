@@ -57,7 +57,7 @@ func (x *Exchange) tell(end func(context.Context) error) {
 // report tells ledger, metrics and log of an exchange that was admitted.
 func (x *Exchange) report(outcome ledger.Outcome, source ledger.Source, t ledger.Tokens) {
 	if x.attempts != nil {
-		x.attempts.close(amounts{input: t.Input, output: t.Output}, false)
+		x.attempts.close(amounts{input: t.Input, output: t.Output})
 	}
 	x.g.metrics.Settled(x.model.Name, string(outcome), string(source), t.Input, t.Output)
 	x.took.Store(&t)

@@ -25,7 +25,7 @@ type LimitUsage struct {
 	Used           int64         `json:"used"`             // in the limit's unit
 	Max            int64         `json:"max"`
 	Remaining      int64         `json:"remaining"`
-	Reset          time.Duration `json:"-"`        // until nothing counts any more
+	Reset          time.Duration `json:"-"`        // until nothing counts any more; 0 of slots, of which that is not known
 	ResetMS        int64         `json:"reset_ms"` // the same in milliseconds
 	Shadow         bool          `json:"shadow,omitempty"`
 	OnStoreFailure string        `json:"on_store_failure"`
@@ -133,10 +133,10 @@ func (c *counted) usage(s ratelimit.State) LimitUsage {
 	l := c.charge.Limit
 	u := LimitUsage{
 		Limit: l.Name, Scope: scopeName(c.charge.Scope), Key: c.own, Unit: unitName(l.Unit), Used: s.Used, Max: l.Max,
-		Remaining: s.Remaining, Reset: s.Reset, ResetMS: milliseconds(s.Reset), Shadow: l.Shadow, OnStoreFailure: c.rule.failure.String(),
+		Remaining: s.Remaining, Shadow: l.Shadow, OnStoreFailure: c.rule.failure.String(),
 	}
-	if l.Unit != ratelimit.Concurrency {
-		u.Window = l.Span()
+	if l.Unit != ratelimit.Concurrency { // a slot is free when its request ends: nobody knows
+		u.Window, u.Reset, u.ResetMS = l.Span(), s.Reset, milliseconds(s.Reset)
 	}
 	return u
 }

@@ -101,7 +101,7 @@ func (c *checker) models(ctx context.Context) ([]config.Model, error) {
 		return nil, err
 	}
 	status, text, err := c.get(ctx, c.server.URL.JoinPath("models"), secret)
-	done(status)
+	done(status, err)
 	if err != nil {
 		return nil, err
 	}
@@ -112,21 +112,29 @@ func (c *checker) models(ctx context.Context) ([]config.Model, error) {
 }
 
 // credential is what the server is to be shown, and what to call with the status
-// of its answer, 0 for none.
-func (c *checker) credential() (config.Secret, func(status int), error) {
+// of its answer, or why there is none.
+func (c *checker) credential() (config.Secret, func(status int, err error), error) {
 	if c.server.Pool == nil {
-		return c.server.Credential, func(int) {}, nil
+		return c.server.Credential, func(int, error) {}, nil
 	}
 	lease, err := c.server.Pool.Pick(nil, nil)
 	if err != nil {
 		return "", nil, err
 	}
-	return lease.Key().Secret, func(status int) { lease.Done(outcome(status)) }, nil
+	return lease.Key().Secret, func(status int, err error) { lease.Done(outcome(status, err)) }, nil
 }
 
-func outcome(status int) pool.Outcome {
-	if status == 0 {
-		return pool.Outcome{Class: pool.Unreached}
+// outcome is what an answer of that status, or none for that reason, says of a key.
+func outcome(status int, err error) pool.Outcome {
+	var op *net.OpError
+	var timeout interface{ Timeout() bool }
+	switch {
+	case errors.As(err, &op) && op.Op == "dial":
+		return pool.Outcome{Class: pool.Connect}
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return pool.Outcome{Class: pool.Timeout}
+	case err != nil:
+		return pool.Outcome{Class: pool.Disconnect}
 	}
 	return pool.Outcome{Class: pool.ClassOf(status, ""), Status: status}
 }
@@ -135,9 +143,9 @@ func outcome(status int) pool.Outcome {
 func (c *checker) probe(ctx context.Context, key pool.Key) pool.Outcome {
 	status, _, err := c.get(ctx, c.server.URL.JoinPath("models"), key.Secret)
 	if err != nil {
-		return pool.Outcome{Class: pool.Abandoned} // it says nothing of the key
+		return pool.Outcome{Class: pool.Aborted} // it says nothing of the key
 	}
-	return outcome(status)
+	return outcome(status, nil)
 }
 
 func (c *checker) get(ctx context.Context, u *url.URL, secret config.Secret) (status int, body []byte, err error) {

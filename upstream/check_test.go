@@ -123,7 +123,7 @@ func TestProbe(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if got := checkerOf(t, http.NotFoundHandler(), true).probe(ctx, pool.Key{}); got.Class != pool.Abandoned {
+	if got := checkerOf(t, http.NotFoundHandler(), true).probe(ctx, pool.Key{}); got.Class != pool.Aborted {
 		t.Errorf("no answer: %v, want that nothing is learnt", got.Class)
 	}
 }

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -176,7 +175,7 @@ func poolKeys(p *config.Pool) ([]pool.Key, error) {
 	keys := make([]pool.Key, len(p.Keys))
 	for i, k := range p.Keys {
 		keys[i] = pool.Key{
-			ID: pool.KeyID(k.Key), Secret: k.Key, Weight: max(1, k.Weight), Label: cmp.Or(k.Label, fmt.Sprintf("key-%d", i+1)),
+			ID: pool.KeyID(k.Key), Secret: k.Key, Weight: max(1, k.Weight), Label: k.Label,
 		}
 	}
 	return keys, nil
@@ -271,6 +270,7 @@ func (d *Directory) Reload() error {
 
 func (d *Directory) reload(s *Server) error {
 	keys, err := pool.ReadFile(s.Upstream.Pool.File)
+	s.setStale(err)
 	if err != nil {
 		d.opts.Log.Error().Err(err).Str("upstream", s.Name).Int("keys", s.Pool.Len()).Msg("the pool's keys were not taken: the last good ones stay in force")
 		return fmt.Errorf("upstream %q: %w", s.Name, err)

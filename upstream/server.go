@@ -24,9 +24,55 @@ type Server struct {
 	down  atomic.Bool
 	found atomic.Pointer[[]config.Model] // what it lists itself; nil before it has
 
-	mu       sync.Mutex    // serialises changes of failures and down
+	mu       sync.Mutex    // serialises changes of failures and down; guards stale
 	failures atomic.Int64  // in a row
 	changed  func(*Server) // told when Down changes
+	stale    error         // why the newest state of the pool's file is not in force
+}
+
+// Status is what can be had of a server, in a word.
+type Status string
+
+// What can be had of a server.
+const (
+	StatusOK      Status = "ok"
+	StatusResting Status = "resting" // no key can be used now, but one can soon
+	StatusNoKeys  Status = "no_keys" // no key can be used
+	StatusDown    Status = "down"    // it does not answer
+)
+
+// Serves tells whether requests get there, now or in a moment.
+func (s Status) Serves() bool { return s == StatusOK || s == StatusResting }
+
+// Status tells what can be had of the server. What is not ok can come back without any
+// request: a server that is down is checked, keys are probed, and those that rest may be
+// used again in a while.
+func (s *Server) Status() Status {
+	if s.Down() {
+		return StatusDown
+	}
+	switch none := s.noKey(); {
+	case none == nil:
+		return StatusOK
+	case none.Cooling > 0:
+		return StatusResting
+	default:
+		return StatusNoKeys
+	}
+}
+
+// Stale is why the newest state of the file of the pool's keys is not in force, nil if
+// it is, or if there is none.
+func (s *Server) Stale() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stale
+}
+
+func (s *Server) setStale(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stale = err
 }
 
 // newServer reads the credentials of an upstream.

@@ -47,11 +47,10 @@ func (c *healthCmd) Run(e *env) error {
 	return c.tell(e, resp, raw)
 }
 
-// tell prints the answer: a word, or with -o json the whole of it.
+// tell prints the answer: a word and a line for each part that is not well, or with -o
+// json the whole of it.
 func (c *healthCmd) tell(e *env, resp *http.Response, raw []byte) error {
-	var answer struct {
-		Status string `json:"status"`
-	}
+	var answer healthAnswer
 	isJSON := json.Unmarshal(raw, &answer) == nil
 	if answer.Status == "" {
 		answer.Status = strings.ToLower(http.StatusText(resp.StatusCode))
@@ -60,18 +59,78 @@ func (c *healthCmd) tell(e *env, resp *http.Response, raw []byte) error {
 	case c.Output == "json" && isJSON:
 		fmt.Fprintln(e.stdout, strings.TrimSpace(string(raw)))
 	case c.Output == "json":
-		text, err := json.Marshal(answer)
+		text, err := json.Marshal(struct {
+			Status string `json:"status"`
+		}{answer.Status})
 		if err != nil {
 			return fmt.Errorf("print the answer: %w", err)
 		}
 		fmt.Fprintln(e.stdout, string(text))
 	default:
-		fmt.Fprintln(e.stdout, answer.Status)
+		fmt.Fprintln(e.stdout, strings.Join(append([]string{answer.Status}, answer.troubles()...), "\n"))
 	}
 	if resp.StatusCode != http.StatusOK {
 		return errNo
 	}
 	return nil
+}
+
+// healthAnswer is what is read of an answer.
+type healthAnswer struct {
+	Status string `json:"status"`
+	Parts  struct {
+		Store struct {
+			Status string  `json:"status"`
+			Away   float64 `json:"away_seconds"`
+		} `json:"store"`
+		Config struct {
+			Status string `json:"status"`
+		} `json:"config"`
+		Keys struct {
+			Status string `json:"status"`
+		} `json:"keys"`
+		Upstreams []struct {
+			Name    string `json:"name"`
+			Status  string `json:"status"`
+			Keys    int    `json:"keys"`
+			KeyFile struct {
+				Status string `json:"status"`
+				Place  string `json:"place"`
+			} `json:"key_file"`
+		} `json:"upstreams"`
+	} `json:"parts"`
+}
+
+// troubles are the parts that are not well.
+func (h *healthAnswer) troubles() (lines []string) {
+	says := func(format string, args ...any) { lines = append(lines, clip(fmt.Sprintf(format, args...), 0)) }
+	if h.Status == "unavailable" && len(h.Parts.Upstreams) == 0 {
+		says("upstreams: there are none")
+	}
+	for _, u := range h.Parts.Upstreams {
+		switch u.Status {
+		case "down":
+			says("upstream %s: down: it does not answer", u.Name)
+		case "no_keys":
+			says("upstream %s: no keys: none of its %d can be used (weir pool status)", u.Name, u.Keys)
+		case "resting":
+			says("upstream %s: resting: none of its %d keys can be used now, one can soon (weir pool status)", u.Name, u.Keys)
+		}
+		if u.KeyFile.Status == "stale" {
+			says("upstream %s: key file stale: %s: it was not taken, the keys before are in force", u.Name, u.KeyFile.Place)
+		}
+	}
+	if h.Parts.Store.Status == "away" {
+		away := time.Duration(h.Parts.Store.Away * float64(time.Second)).Round(time.Second)
+		says("store: Redis has been away for %v: limits do what their on_store_failure says", away)
+	}
+	if h.Parts.Config.Status == "stale" {
+		says("weir.yaml: stale: the newest was not taken (weir check)")
+	}
+	if h.Parts.Keys.Status == "stale" {
+		says("client keys: stale: the newest files have a mistake (weir keys list)")
+	}
+	return lines
 }
 
 // target is where health is asked: over the network, or at the socket by which Envoy

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weir-gateway/weir/admin"
+	"github.com/weir-gateway/weir/upstream"
 	"github.com/weir-gateway/weir/upstream/pool"
 )
 
@@ -45,24 +46,47 @@ func printPools(w io.Writer, list admin.Pools, now time.Time) error {
 	fmt.Fprintln(table, "UPSTREAM\tKEY\tENDS IN\tSTATE\tWHY\tBACK IN\tIN FLIGHT\tREQUESTS\tGOOD\tTOKENS\tLAST FAILURE")
 	for _, p := range list.Pools {
 		if len(p.Keys) == 0 {
-			state := "up"
-			if !p.Up {
-				state = "down"
-			}
-			fmt.Fprintln(table, strings.Join([]string{p.Upstream, "-", "-", state, "-", "-", "-", "-", "-", "-", "-"}, "\t"))
+			fmt.Fprintln(table, strings.Join([]string{p.Upstream, "-", "-", upstreamState(&p), "-", "-", "-", "-", "-", "-", "-"}, "\t"))
 		}
 		for _, k := range p.Keys {
 			fmt.Fprintln(table, strings.Join(poolRow(p, &k, now), "\t"))
 		}
 	}
-	return table.Flush()
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for _, p := range list.Pools {
+		if p.Stale != "" {
+			fmt.Fprintf(w, "The newest key file of %s was not taken, the keys before are in force:\n%s\n", p.Upstream, p.Stale)
+		}
+	}
+	return nil
+}
+
+// upstreamState is a word for how an upstream does.
+func upstreamState(p *admin.Pool) string {
+	switch p.Status {
+	case upstream.StatusDown:
+		return "down"
+	case upstream.StatusNoKeys:
+		return "no usable key"
+	case upstream.StatusResting:
+		return "resting"
+	case upstream.StatusOK:
+	}
+	return "up"
+}
+
+// keyState is a word for what can be had of a key.
+func keyState(p *admin.Pool, k *pool.KeyStatus) string {
+	if k.State == pool.Healthy && p.Status == upstream.StatusDown {
+		return "upstream down"
+	}
+	return k.State.String()
 }
 
 func poolRow(p admin.Pool, k *pool.KeyStatus, now time.Time) []string {
-	state, why, back, last, good := k.State.String(), "-", "-", "-", "-"
-	if k.State == pool.Healthy && !p.Up {
-		state = "upstream down"
-	}
+	state, why, back, last, good := keyState(&p, k), "-", "-", "-", "-"
 	if k.State != pool.Healthy {
 		why = strings.ReplaceAll(string(k.Why), "_", " ")
 	}
@@ -76,7 +100,7 @@ func poolRow(p admin.Pool, k *pool.KeyStatus, now time.Time) []string {
 		}
 		last += ", " + now.Sub(f.At).Round(time.Second).String() + " ago"
 	}
-	if k.Requests > int64(k.InFlight) {
+	if k.Ended() > 0 {
 		good = strconv.FormatFloat(100*k.SuccessRate, 'f', 1, 64) + " %"
 	}
 	ends := "-"
@@ -121,9 +145,9 @@ func (c *poolEnableCmd) Run(e *env) error {
 	return c.change(e, "enable", c.Upstream, c.Key, "%s will be used again, unless it has failed.\n")
 }
 
-func (f askFlags) change(e *env, verb, upstream, key, says string) error {
+func (f askFlags) change(e *env, verb, name, key, says string) error {
 	var answer admin.Changed
-	query := url.Values{"upstream": {upstream}, "key": {key}}
+	query := url.Values{"upstream": {name}, "key": {key}}
 	raw, err := f.ask(e, http.MethodPost, "/pools/"+verb+"?"+query.Encode(), &answer)
 	if err != nil {
 		return err

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
+	"io"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,7 +21,8 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"waitfor": waitFor,
+			"waitfor":    waitFor,
+			"waithealth": waitHealth,
 		},
 		Setup: func(e *testscript.Env) error {
 			// Where Envoy is found, which scripts must not have to know.
@@ -47,6 +51,27 @@ func waitFor(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		if time.Now().After(deadline) {
 			ts.Fatalf("nobody serves %s", args[0])
+		}
+	}
+}
+
+// waitHealth waits until health tells something: waithealth SOCKET TEXT.
+func waitHealth(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: waithealth SOCKET TEXT")
+	}
+	client := overSocket(ts.MkAbs(args[0]))
+	defer client.CloseIdleConnections()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		resp, err := client.Get("http://weir/health")
+		ts.Check(err)
+		text, err := io.ReadAll(resp.Body)
+		ts.Check(errors.Join(err, resp.Body.Close()))
+		if strings.Contains(string(text), args[1]) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("health does not tell %q: %s", args[1], text)
 		}
 	}
 }

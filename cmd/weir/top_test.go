@@ -12,6 +12,7 @@ import (
 	"github.com/weir-gateway/weir/admin"
 	"github.com/weir-gateway/weir/gateway"
 	adminv1 "github.com/weir-gateway/weir/proto/weir/admin/v1"
+	"github.com/weir-gateway/weir/upstream"
 	"github.com/weir-gateway/weir/upstream/pool"
 )
 
@@ -30,47 +31,58 @@ token_usage_total{kind="completion",model="m"} 25000
 token_usage_total{kind="prompt",model="m"} 8
 weir_limit_refusals_total{limit="rpm"} 3
 weir_keys_stale 1
+weir_store_away 1
+weir_store_owed_exchanges 4
 `),
 		pools: []admin.Pool{
-			{Upstream: "local", Up: true},
-			{Upstream: "gone"},
-			{Upstream: "hosted", Up: true, Usable: 1, Keys: []pool.KeyStatus{
-				{Label: "k0", State: pool.Healthy, Requests: 30, SuccessRate: 1, InFlight: 2, Tokens: 12345},
-				{Label: "k1", State: pool.Cooling, Why: "rate_limited", Requests: 10, SuccessRate: 0.5},
+			{Upstream: "local", Up: true, Status: upstream.StatusOK},
+			{Upstream: "gone", Status: upstream.StatusDown},
+			{Upstream: "hosted", Up: true, Status: upstream.StatusOK, Usable: 1, Stale: "keys.txt:3: label: want letters", Keys: []pool.KeyStatus{
+				{Label: "k0", State: pool.Healthy, Requests: 32, Successes: 20, Failures: map[pool.Class]int64{pool.Connect: 5}, Aborted: 5, InFlight: 2, Tokens: 12345},
+				{Label: "k1", State: pool.Cooling, Why: "rate_limited", Requests: 10, Successes: 5, Failures: map[pool.Class]int64{pool.RateLimited: 5}},
 			}},
+			{Upstream: "new", Up: true, Status: upstream.StatusNoKeys, Keys: []pool.KeyStatus{{Label: "k2", State: pool.Quarantined, Why: "rejected", Requests: 1, Aborted: 1}}},
 		},
 		limits: admin.Limits{Limits: []gateway.LimitUsage{
 			{Limit: "unused", Scope: "key a", Max: 10},
 			{Limit: "tpm", Scope: "key a", Unit: "tokens", Used: 5000, Max: 100000, ResetMS: 59600},
-			{Limit: "slots", Scope: "key a", Unit: "concurrency", Used: 7, Max: 8},
+			{Limit: "slots", Scope: "key a", Unit: "concurrency", Used: 7, Max: 8, Shadow: true},
 		}},
 		running: []*adminv1.Exchange{
 			{RequestId: "0f9c\x1b[2J", Key: "a", User: "ann", Model: "m", Upstream: "hosted", Stream: true, Phase: adminv1.ExchangePhase_EXCHANGE_PHASE_ANSWERING, Started: timestamppb.New(at.Add(-1500 * time.Millisecond)), ReservedTokens: 8192},
 			{Id: "x.2", Key: "b", Model: "m", Upstream: "local", Phase: adminv1.ExchangePhase_EXCHANGE_PHASE_WAITING, Started: timestamppb.New(at.Add(-300 * time.Millisecond))},
+			{Id: "x.3", Key: "b", Model: "m", Upstream: "local", Stream: true, Phase: adminv1.ExchangePhase_EXCHANGE_PHASE_ANSWERING_NATIVELY, Started: timestamppb.New(at.Add(-200 * time.Millisecond))},
+			{Id: "x.4", Key: "b", Model: "m", Upstream: "local", Stream: true, Phase: adminv1.ExchangePhase_EXCHANGE_PHASE_SETTLED, Started: timestamppb.New(at.Add(-100 * time.Millisecond))},
 		},
 	}
 	return &view{where: "/run/weir/ops.sock", before: before, now: now}
 }
 
 func TestTopFrame(t *testing.T) {
-	want := `weir at /run/weir/ops.sock   12:00:00   2 in flight
+	want := `weir at /run/weir/ops.sock   12:00:00   4 in flight
 requests 14/s: 12.5 good, 1.5 refused (1.5 by limits), 0 failed
 tokens   4/s in, 12k/s out
 KEY FILES NOT TAKEN: the last good state is in force; the log says what is wrong
+KEY FILE OF hosted NOT TAKEN: keys.txt:3: label: want letters
+REDIS IS AWAY: limits do what their on_store_failure says; 4 exchanges are owed to it
 
-UPSTREAM  STATE    KEYS           IN FLIGHT  REQUESTS  GOOD  TOKENS
-local     up       -                      -         -     -       -
-gone      DOWN     -                      -         -     -       -
-hosted    up       1 of 2 usable          2        40  88 %   12.3k
-  k1      cooling  rate limited           0        10  50 %       0
+UPSTREAM  STATE          KEYS           IN FLIGHT  REQUESTS  GOOD  TOKENS
+local     up             -                      -         -     -       -
+gone      DOWN           -                      -         -     -       -
+hosted    up             1 of 2 usable          2        42  71 %   12.3k
+  k1      cooling        rate limited           0        10  50 %       0
+new       NO USABLE KEY  0 of 1 usable          0         1     -       0
+  k2      quarantined    rejected               0         1     -       0
 
-LIMIT  COUNTED FOR  UNIT                     USED    OF  FREE IN
-slots  key a        concurrency  █████████░     7     8        -
-tpm    key a        tokens       █░░░░░░░░░    5k  100k     1m0s
+LIMIT           COUNTED FOR  UNIT                     USED    OF  FREE IN
+slots (shadow)  key a        concurrency  █████████░     7     8        -
+tpm             key a        tokens       █░░░░░░░░░    5k  100k     1m0s
 
-REQUEST   KEY  USER  MODEL  UPSTREAM  PHASE              RESERVED    FOR
-0f9c?[2J  a    ann   m      hosted    answering, stream     8.19k   1.5s
-x.2       b    -     m      local     waiting                   0  300ms`
+REQUEST   KEY  USER  MODEL  UPSTREAM  PHASE      RESERVED    FOR
+0f9c?[2J  a    ann   m      hosted    streaming     8.19k   1.5s
+x.2       b    -     m      local     waiting           0  300ms
+x.3       b    -     m      local     streaming         0  200ms
+x.4       b    -     m      local     ending            0  100ms`
 	if diff := cmp.Diff(want, strings.Join(topView().lines(), "\n")); diff != "" {
 		t.Errorf("frame (-want +got):\n%s", diff)
 	}
@@ -97,6 +109,21 @@ func TestTopFits(t *testing.T) {
 			if gone && v.height > 2 && v.width > 40 && !strings.Contains(strings.Join(lines, "\n"), "NO ANSWER: connection refused") {
 				t.Errorf("%v: %q", size, lines)
 			}
+		}
+	}
+}
+
+// A phase has one word, which is whole where a terminal is narrow.
+func TestTopPhasesAreWhole(t *testing.T) {
+	v := topView()
+	v.width = 100
+	for _, x := range v.now.running {
+		x.RequestId, x.User = "3f0c1de2-9a4b-4c7d-8e6f-0123456789ab", "somebody@example.org"
+	}
+	text := strings.Join(v.running(), "\n")
+	for _, word := range []string{"streaming", "waiting", "ending"} {
+		if !strings.Contains(text, word) {
+			t.Errorf("no %q in:\n%s", word, text)
 		}
 	}
 }

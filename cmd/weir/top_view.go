@@ -17,7 +17,9 @@ import (
 
 	"github.com/weir-gateway/weir/admin"
 	"github.com/weir-gateway/weir/gateway"
+	adminv1 "github.com/weir-gateway/weir/proto/weir/admin/v1"
 	"github.com/weir-gateway/weir/protoprint"
+	"github.com/weir-gateway/weir/upstream"
 	"github.com/weir-gateway/weir/upstream/pool"
 )
 
@@ -76,10 +78,11 @@ func (v *view) json() (string, error) {
 		Time      time.Time            `json:"time"`
 		Rates     *rates               `json:"rates"` // a second; null in the first frame
 		InFlight  int                  `json:"in_flight"`
+		StoreAway bool                 `json:"store_away"` // Redis is not asked
 		Pools     []admin.Pool         `json:"pools"`
 		Limits    []gateway.LimitUsage `json:"limits"`
 		Exchanges []json.RawMessage    `json:"exchanges"`
-	}{Time: v.now.at.UTC(), InFlight: len(v.now.running), Pools: v.now.pools, Limits: v.now.limits.Limits, Exchanges: []json.RawMessage{}}
+	}{Time: v.now.at.UTC(), InFlight: len(v.now.running), StoreAway: v.now.away(), Pools: v.now.pools, Limits: v.now.limits.Limits, Exchanges: []json.RawMessage{}}
 	if r, known := v.rates(); known {
 		out.Rates = &r
 	}
@@ -174,8 +177,19 @@ func (v *view) head() []string {
 			lines = append(lines, stale.says+" NOT TAKEN: the last good state is in force; the log says what is wrong")
 		}
 	}
+	for _, p := range v.now.pools {
+		if p.Stale != "" {
+			lines = append(lines, "KEY FILE OF "+p.Upstream+" NOT TAKEN: "+strings.ReplaceAll(p.Stale, "\n", "; "))
+		}
+	}
+	if v.now.away() {
+		lines = append(lines, fmt.Sprintf("REDIS IS AWAY: limits do what their on_store_failure says; %s exchanges are owed to it", short(m.sum("weir_store_owed_exchanges"))))
+	}
 	return lines
 }
+
+// away tells whether the limit store is.
+func (s *sample) away() bool { return s.metrics.sum("weir_store_away") > 0 }
 
 // short is a number in few characters.
 func short(n float64) string {
@@ -197,9 +211,9 @@ func short(n float64) string {
 func (v *view) upstreams() []string {
 	t := table{left: 3, width: v.width, head: []string{"UPSTREAM", "STATE", "KEYS", "IN FLIGHT", "REQUESTS", "GOOD", "TOKENS"}}
 	for _, p := range v.now.pools {
-		state, keys := "up", "-"
-		if !p.Up {
-			state = "DOWN"
+		state, keys := upstreamState(&p), "-"
+		if p.Status != upstream.StatusOK {
+			state = strings.ToUpper(state)
 		}
 		row := []string{p.Upstream, state, keys, "-", "-", "-", "-"}
 		if len(p.Keys) > 0 {
@@ -208,7 +222,7 @@ func (v *view) upstreams() []string {
 		t.rows = append(t.rows, row)
 		for _, k := range p.Keys {
 			if k.State != pool.Healthy {
-				t.rows = append(t.rows, []string{"  " + k.Label, k.State.String(), strings.ReplaceAll(string(k.Why), "_", " "), strconv.Itoa(k.InFlight), short(float64(k.Requests)), percent(k.SuccessRate), short(float64(k.Tokens))})
+				t.rows = append(t.rows, []string{"  " + k.Label, k.State.String(), strings.ReplaceAll(string(k.Why), "_", " "), strconv.Itoa(k.InFlight), short(float64(k.Requests)), goodShare(k.Successes, k.Ended()), short(float64(k.Tokens))})
 			}
 		}
 	}
@@ -216,16 +230,21 @@ func (v *view) upstreams() []string {
 }
 
 func (v *view) poolRow(p *admin.Pool, state string) []string {
-	var running, requests, tokens, good float64
+	var running, requests, tokens float64
+	var good, ended int64
 	for _, k := range p.Keys {
 		running, requests, tokens = running+float64(k.InFlight), requests+float64(k.Requests), tokens+float64(k.Tokens)
-		good += k.SuccessRate * float64(k.Requests)
+		good, ended = good+k.Successes, ended+k.Ended()
 	}
-	share := "-"
-	if requests > 0 {
-		share = percent(good / requests)
+	return []string{p.Upstream, state, fmt.Sprintf("%d of %d usable", p.Usable, len(p.Keys)), short(running), short(requests), goodShare(good, ended), short(tokens)}
+}
+
+// goodShare is what part of the attempts that ended went well.
+func goodShare(good, ended int64) string {
+	if ended == 0 {
+		return "-"
 	}
-	return []string{p.Upstream, state, fmt.Sprintf("%d of %d usable", p.Usable, len(p.Keys)), short(running), short(requests), share, short(tokens)}
+	return percent(float64(good) / float64(ended))
 }
 
 func percent(share float64) string { return strconv.FormatFloat(100*share, 'f', 0, 64) + " %" }
@@ -241,11 +260,14 @@ func (v *view) limits() []string {
 	}
 	t := table{left: 4, width: v.width, head: []string{"LIMIT", "COUNTED FOR", "UNIT", "", "USED", "OF", "FREE IN"}}
 	for _, u := range list[:min(most, len(list))] {
-		free := "-"
+		name, free := u.Limit, "-"
+		if u.Shadow {
+			name += " (shadow)"
+		}
 		if u.ResetMS > 0 {
 			free = (time.Duration(u.ResetMS) * time.Millisecond).Round(time.Second).String()
 		}
-		t.rows = append(t.rows, []string{u.Limit, u.Scope, u.Unit, bar(share(&u)), short(float64(u.Used)), short(float64(u.Max)), free})
+		t.rows = append(t.rows, []string{name, u.Scope, u.Unit, bar(share(&u)), short(float64(u.Used)), short(float64(u.Max)), free})
 	}
 	return t.text()
 }
@@ -257,6 +279,21 @@ func bar(share float64) string {
 	return strings.Repeat("█", full) + strings.Repeat("░", width-full)
 }
 
+// phase is a word for how far a request is.
+func phase(x *adminv1.Exchange) string {
+	switch x.GetPhase() {
+	case adminv1.ExchangePhase_EXCHANGE_PHASE_ANSWERING, adminv1.ExchangePhase_EXCHANGE_PHASE_ANSWERING_NATIVELY:
+		if x.GetStream() {
+			return "streaming"
+		}
+		return "answering"
+	case adminv1.ExchangePhase_EXCHANGE_PHASE_SETTLED:
+		return "ending"
+	case adminv1.ExchangePhase_EXCHANGE_PHASE_WAITING, adminv1.ExchangePhase_EXCHANGE_PHASE_UNSPECIFIED:
+	}
+	return "waiting"
+}
+
 // running are the requests in flight, the oldest first.
 func (v *view) running() []string {
 	if len(v.now.running) == 0 {
@@ -264,12 +301,8 @@ func (v *view) running() []string {
 	}
 	t := table{left: 6, width: v.width, head: []string{"REQUEST", "KEY", "USER", "MODEL", "UPSTREAM", "PHASE", "RESERVED", "FOR"}}
 	for _, x := range v.now.running {
-		phase := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(x.GetPhase().String(), "EXCHANGE_PHASE_")), "_", " ")
-		if x.GetStream() {
-			phase += ", stream"
-		}
 		t.rows = append(t.rows, []string{
-			cmp.Or(x.GetRequestId(), x.GetId()), x.GetKey(), cmp.Or(x.GetUser(), "-"), x.GetModel(), x.GetUpstream(), phase,
+			cmp.Or(x.GetRequestId(), x.GetId()), x.GetKey(), cmp.Or(x.GetUser(), "-"), x.GetModel(), x.GetUpstream(), phase(x),
 			short(float64(x.GetReservedTokens())), v.now.at.Sub(x.GetStarted().AsTime()).Round(100 * time.Millisecond).String(),
 		})
 	}

@@ -57,6 +57,18 @@ func registerUpstreams(metrics *telemetry.Metrics, d *upstream.Directory) {
 			tell(up, s.Name)
 		}
 	})
+	metrics.UpstreamGauge("weir_upstream_keys_stale", "1 while the newest file of the upstream's keys has a mistake and older keys are in force.", func(tell func(float64, string, ...string)) {
+		for _, s := range d.Servers() {
+			if s.Pool == nil {
+				continue
+			}
+			stale := 0.0
+			if s.Stale() != nil {
+				stale = 1
+			}
+			tell(stale, s.Name)
+		}
+	})
 	metrics.UpstreamGauge("weir_upstream_keys_usable", "Keys of the upstream's pool that can be used now.", func(tell func(float64, string, ...string)) {
 		for _, s := range d.Servers() {
 			if s.Pool != nil {

@@ -102,6 +102,7 @@ func overview() board {
 		{"Parts", []panel{
 			{title: "What is not well", about: "0 is well.", unit: units.Short, queries: []query{
 				{"weir_keys_stale{" + here + "}", "key files stale {{instance}}"},
+				{"weir_upstream_keys_stale{" + here + "}", "key file of {{upstream}} stale {{instance}}"},
 				{"weir_config_stale{" + here + "}", "weir.yaml stale {{instance}}"},
 				{"weir_store_away{" + here + "}", "Redis away {{instance}}"},
 				{"1 - weir_upstream_up{" + here + "}", "{{upstream}} down {{instance}}"},

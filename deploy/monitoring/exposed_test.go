@@ -134,6 +134,7 @@ func startSite(t *testing.T, binary, dir, store string) (s *site.Site, run strin
 	}
 	for name, text := range map[string]string{
 		"keys.yaml": "keys:\n  - {id: good, user: ann, secret: " + clientKey + "}\n  - {id: poor, user: bob, secret: " + clientKey + "-poor, limits: [{name: few, per: [key], requests: 1/h}]}\n",
+		"pool.txt":  "sk-upstream-poor-00000000 poor\nsk-upstream-rich-00000000 rich\n",
 		"weir.yaml": fmt.Sprintf(`listen: 127.0.0.1:0
 run_dir: %s
 metrics: {listen: 127.0.0.1:0}
@@ -143,7 +144,7 @@ ledger: {file: usage.jsonl}
   - {name: sim, url: "%[3]s/v1", key: sk-upstream-rich-00000000}
   - name: pool
     url: "%[3]s/v1"
-    keys: {list: [{key: sk-upstream-poor-00000000, label: poor}, {key: sk-upstream-rich-00000000, label: rich}]}
+    keys: {file: pool.txt}
 models:
   - {name: m, upstreams: [sim], context: 100000}
   - {name: p, upstreams: [pool], context: 100000}

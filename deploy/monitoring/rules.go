@@ -122,6 +122,7 @@ func partAlerts() []rule {
 			`sum(rate(weir_exchanges_settled_total{outcome="ok",source!="exact"}[30m])) / sum(rate(weir_exchanges_settled_total{outcome="ok"}[30m])) > 0.05`, "30m",
 			"{{ $value | humanizePercentage }} of complete answers came without usage of their upstream."),
 		alert("WeirKeysStale", warning, `weir_keys_stale == 1`, "5m", "The newest key files are not in force at {{ $labels.instance }}."),
+		alert("WeirUpstreamKeysStale", warning, `weir_upstream_keys_stale == 1`, "5m", "The newest key file of the upstream {{ $labels.upstream }} is not in force at {{ $labels.instance }}."),
 		alert("WeirConfigStale", warning, `weir_config_stale == 1`, "5m", "The newest weir.yaml is not in force at {{ $labels.instance }}."),
 		alert("WeirMetricsFolded", warning, `increase(weir_metrics_folded_total[1h]) > 0`, "", "{{ $labels.instance }} has more models, upstreams or limits than its metrics tell apart."),
 	}

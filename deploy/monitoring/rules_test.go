@@ -215,6 +215,8 @@ func alertCases() []alertCase {
 		{"WeirMetricsFolded", "none", count("weir_metrics_folded_total", 0, 0), 35 * time.Minute, nil, ""},
 		{"WeirKeysStale", "stale", gauge("weir_keys_stale", "", 1), 10 * time.Minute, only, ""},
 		{"WeirKeysStale", "for a moment", later(`weir_keys_stale{`+replica+`}`, 1, 3, 0), 10 * time.Minute, nil, ""},
+		{"WeirUpstreamKeysStale", "stale", gauge("weir_upstream_keys_stale", `upstream="a",`, 1) + gauge("weir_upstream_keys_stale", `upstream="b",`, 0), 10 * time.Minute, []string{`{upstream="a"}`}, "upstream a"},
+		{"WeirUpstreamKeysStale", "in force", gauge("weir_upstream_keys_stale", `upstream="a",`, 0), 10 * time.Minute, nil, ""},
 		{"WeirConfigStale", "stale", gauge("weir_config_stale", "", 1), 10 * time.Minute, only, ""},
 		{"WeirConfigStale", "in force", gauge("weir_config_stale", "", 0), 10 * time.Minute, nil, ""},
 

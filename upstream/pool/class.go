@@ -12,20 +12,22 @@ type Class uint8
 
 // The classes of outcomes.
 const (
-	Abandoned     Class = iota // the client left: nothing is learnt
+	Aborted       Class = iota // the client left: nothing is learnt
 	OK                         // the upstream has answered as it should
 	RateLimited                // 429
 	Rejected                   // 401, 403: the key is not valid
 	Unpaid                     // 402, or no quota: the key is valid, and there is no money
 	ServerError                // 5xx
-	Unreached                  // reset, not connected, or not in time
+	Connect                    // no connection came about: the key has nothing to do with it
+	Timeout                    // no answer in time
+	Disconnect                 // the connection ended before an answer
 	RequestFault               // 400, 404, 413, 422, context length, content policy
 	UpstreamFault              // the same 5xx on two keys: no strike
 	classes                    // how many there are
 )
 
 var classNames = [classes]string{
-	"abandoned", "ok", "rate_limited", "rejected", "unpaid", "server_error", "unreached", "request_fault", "upstream_fault",
+	"aborted", "ok", "rate_limited", "rejected", "unpaid", "server_error", "connect", "timeout", "disconnect", "request_fault", "upstream_fault",
 }
 
 // Classes are all of them.
@@ -58,15 +60,11 @@ func (c *Class) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// ofTheKey tells whether a failure counts against the key's success rate.
-func (c Class) ofTheKey() bool {
-	switch c {
-	case RateLimited, Rejected, Unpaid, ServerError, Unreached:
-		return true
-	default:
-		return false
-	}
-}
+// Failed tells whether it is a failure of the key or of its upstream.
+func (c Class) Failed() bool { return c != Aborted && c != OK && c != RequestFault }
+
+// strikes tells whether it is one that may be the key's fault, and may not.
+func (c Class) strikes() bool { return c == ServerError || c == Timeout || c == Disconnect }
 
 // Outcome is how an attempt went.
 type Outcome struct {
@@ -81,7 +79,7 @@ type Outcome struct {
 func ClassOf(status int, code string) Class {
 	switch {
 	case status < 100:
-		return Unreached
+		return Disconnect
 	case status < 400:
 		return OK
 	}
@@ -93,7 +91,7 @@ func ClassOf(status int, code string) Class {
 	case status == http.StatusUnauthorized:
 		return Rejected
 	case status == http.StatusRequestTimeout:
-		return Unreached
+		return Timeout
 	case status < 500 && status != http.StatusForbidden, ofTheRequest(code):
 		return RequestFault
 	case status == http.StatusForbidden:

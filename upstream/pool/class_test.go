@@ -13,7 +13,7 @@ func TestClassOf(t *testing.T) {
 	}{
 		{200, "", OK},
 		{204, "", OK},
-		{0, "", Unreached},
+		{0, "", Disconnect},
 		{400, "", RequestFault},
 		{400, "context_length_exceeded", RequestFault},
 		{401, "", Rejected},
@@ -25,7 +25,7 @@ func TestClassOf(t *testing.T) {
 		{403, "content_policy_violation", RequestFault},
 		{403, "unsupported_country_region_territory", RequestFault},
 		{404, "model_not_found", RequestFault},
-		{408, "", Unreached},
+		{408, "", Timeout},
 		{413, "", RequestFault},
 		{422, "", RequestFault},
 		{429, "", RateLimited},

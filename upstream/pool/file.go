@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -22,11 +23,11 @@ const (
 //
 //	# blank lines and comments are passed over
 //	sk-first
-//	sk-second  billing-b             # labels are for people; key-N by the line, if there is none
+//	sk-second  billing-b             # labels are for people; key- and a part of the ID, if there is none
 //	sk-third   billing-c  weight=3   # three times as often, under the strategy weighted
 //
-// The error holds a line for every problem. It shows no more of a secret than its
-// last four characters.
+// The error holds a [*FileError] for every problem. It shows no more of a secret than
+// its last four characters.
 func ReadFile(path string) ([]Key, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -46,9 +47,35 @@ func parse(path string, text []byte) ([]Key, error) {
 	case len(f.problems) > 0:
 		return nil, errors.Join(f.problems...)
 	case len(f.keys) == 0:
-		return nil, fmt.Errorf("%s: holds no keys: want one a line", path)
+		return nil, &FileError{Path: path, Problem: "holds no keys: want one a line"}
 	}
+	named(f.keys)
 	return f.keys, nil
+}
+
+// FileError is what is wrong with a key file.
+type FileError struct {
+	Path    string
+	Line    int // from 1; 0: it is not in one line
+	Problem string
+}
+
+// Error begins with the place.
+func (e *FileError) Error() string {
+	if e.Line == 0 {
+		return e.Path + ": " + e.Problem
+	}
+	return fmt.Sprintf("%s:%d: %s", e.Path, e.Line, e.Problem)
+}
+
+// Place is where the first problem of an error of [ReadFile] is: the name of the file,
+// without its folder, and the line if it is in one. It can be shown to anybody.
+func Place(path string, err error) string {
+	name := filepath.Base(path)
+	if e := (*FileError)(nil); errors.As(err, &e) && e.Line > 0 {
+		return name + ":" + strconv.Itoa(e.Line)
+	}
+	return name
 }
 
 // CheckMode tells, by an error, that others than its owner can read a key file,
@@ -74,7 +101,7 @@ type keyFile struct {
 }
 
 func (f *keyFile) addf(line int, format string, args ...any) {
-	f.problems = append(f.problems, fmt.Errorf("%s:%d: %s", f.path, line, fmt.Sprintf(format, args...)))
+	f.problems = append(f.problems, &FileError{f.path, line, fmt.Sprintf(format, args...)})
 }
 
 func (f *keyFile) line(number int, text string) {
@@ -92,10 +119,7 @@ func (f *keyFile) line(number int, text string) {
 	before := len(f.problems)
 	f.secret(number, k.Secret)
 	f.rest(number, fields[1:], &k)
-	if k.Label == "" {
-		k.Label = fmt.Sprintf("key-%d", number)
-	}
-	if first, ok := f.labels[k.Label]; ok {
+	if first, ok := f.labels[k.Label]; ok && k.Label != "" {
 		f.addf(number, "label %q: line %d has it too", k.Label, first)
 	} else {
 		f.labels[k.Label] = number

@@ -101,7 +101,7 @@ func (h *health) learn(o Outcome, fresh bool, now time.Time) bool {
 		return h.quarantine(WhyRejected, fresh)
 	case Unpaid:
 		return h.quarantine(WhyUnpaid, fresh)
-	case ServerError, Unreached:
+	case ServerError, Timeout, Disconnect:
 		return fresh && h.fail(now)
 	default:
 		return false

@@ -11,7 +11,7 @@ import (
 // that begins and ends there, or a time that passes.
 func TestStates(t *testing.T) {
 	limited := func(told time.Duration) Outcome { return Outcome{Class: RateLimited, Status: 429, RetryAfter: told} }
-	ok, failed, reset := Outcome{Class: OK}, Outcome{Class: ServerError, Status: 503}, Outcome{Class: Unreached}
+	ok, failed, reset := Outcome{Class: OK}, Outcome{Class: ServerError, Status: 503}, Outcome{Class: Disconnect}
 	rejected, unpaid := Outcome{Class: Rejected, Status: 401}, Outcome{Class: Unpaid, Status: 402}
 	fault := Outcome{Class: RequestFault, Status: 400}
 	for name, c := range map[string]struct {
@@ -191,8 +191,8 @@ func TestLearnBeforeDone(t *testing.T) {
 		class           Class
 	}{
 		"good to the end":    {Outcome{Class: OK}, Outcome{Class: OK}, "healthy trial", "healthy trial", 1, 0, OK},
-		"cut in the middle":  {Outcome{Class: OK}, Outcome{Class: Unreached}, "healthy trial", "healthy trial", 0, 1, Unreached},
-		"left in the middle": {Outcome{Class: OK}, Outcome{Class: Abandoned}, "healthy trial", "healthy trial", 0, 1, Abandoned},
+		"cut in the middle":  {Outcome{Class: OK}, Outcome{Class: Disconnect}, "healthy trial", "healthy trial", 0, 1, Disconnect},
+		"left in the middle": {Outcome{Class: OK}, Outcome{Class: Aborted}, "healthy trial", "healthy trial", 0, 0, Aborted},
 		"a failure stands":   {Outcome{Class: RateLimited}, Outcome{Class: OK}, "cooling rate_limited 1s", "cooling rate_limited 1s", 0, 2, RateLimited},
 		"nothing at first":   {Outcome{}, Outcome{Class: Rejected}, "cooling rate_limited 0s", "quarantined rejected", 0, 1, Rejected},
 	} {
@@ -272,5 +272,42 @@ func TestExcuse(t *testing.T) {
 	l.Excuse()
 	if s := b.Status()[0]; s.Successes != 1 {
 		t.Errorf("excusing a success: %d successes, want it to stay 1", s.Successes)
+	}
+}
+
+// A key that was given back unused has had no attempt.
+func TestReturn(t *testing.T) {
+	b := newBench(t, RoundRobin, 1)
+	b.attempt(Outcome{Class: RateLimited, RetryAfter: time.Second})
+	b.now = b.now.Add(time.Second)
+	before := b.Status()[0]
+	l := b.pick()
+	if b.Usable() != 0 {
+		t.Error("the key is not on trial")
+	}
+	l.Return()
+	l.Return()
+	l.Done(Outcome{Class: Rejected})
+	if diff := cmp.Diff(before, b.Status()[0]); diff != "" || b.Usable() != 1 {
+		t.Errorf("%d usable, status (-before +after):\n%s", b.Usable(), diff)
+	}
+}
+
+// Where no connection comes about the key has nothing to do with it, and the attempt has
+// failed all the same.
+func TestFailuresOfConnections(t *testing.T) {
+	b := newBench(t, RoundRobin, 1)
+	for range 2 * maxStrikes {
+		b.attempt(Outcome{Class: Connect})
+	}
+	s := b.Status()[0]
+	if s.State != Healthy || s.SuccessRate != 0 || s.Ended() != 2*maxStrikes || s.LastFailure == nil || s.LastFailure.Class != Connect {
+		t.Errorf("not connected: %+v", s)
+	}
+	for range maxStrikes {
+		b.attempt(Outcome{Class: Timeout})
+	}
+	if s := b.Status()[0]; s.State != Cooling || s.Failures[Timeout] != maxStrikes || s.LastFailure.Class != Timeout {
+		t.Errorf("not in time: %+v", s)
 	}
 }

@@ -12,7 +12,7 @@ type Lease struct {
 	epoch  uint64 // of the slot when the attempt began
 	strike time.Time
 	status int32 // that was learnt with the class
-	learnt Class // Abandoned: nothing
+	learnt Class // Aborted: nothing
 	done   bool
 
 	trial bool // of a cooling key
@@ -30,7 +30,7 @@ func (l *Lease) Learn(o Outcome) {
 	now := l.pool.opts.Now()
 	l.pool.mu.Lock()
 	defer l.pool.unlock()
-	if !l.done && l.learnt == Abandoned {
+	if !l.done && l.learnt == Aborted {
 		l.take(o, now)
 	}
 }
@@ -45,7 +45,7 @@ func (l *Lease) Done(o Outcome) {
 		return
 	}
 	l.done = true
-	if l.learnt == Abandoned || l.learnt == OK {
+	if l.learnt == Aborted || l.learnt == OK {
 		l.take(o, now)
 	}
 	s := l.slot
@@ -54,16 +54,32 @@ func (l *Lease) Done(o Outcome) {
 	}
 	s.inFlight--
 	s.tokens += o.Tokens
-	if l.learnt == OK && o.Class == Abandoned {
-		l.learnt = Abandoned // the client left in the middle of the answer
+	if l.learnt == OK && o.Class == Aborted {
+		l.learnt = Aborted // the client left in the middle of the answer
 	}
 	s.count(l.learnt, int(l.status), now)
+}
+
+// Return gives the key back unused, as if it had not been picked.
+func (l *Lease) Return() {
+	l.pool.mu.Lock()
+	defer l.pool.unlock()
+	if l.done {
+		return
+	}
+	l.done = true
+	s := l.slot
+	if s.trial == l {
+		s.trial = nil
+	}
+	s.inFlight--
+	s.requests--
 }
 
 // take has the key's health learn. What it does to a state itself is not news to
 // the attempt.
 func (l *Lease) take(o Outcome, now time.Time) {
-	if o.Class == Abandoned || o.Class >= classes {
+	if o.Class == Aborted || o.Class >= classes {
 		return
 	}
 	l.learnt, l.status = o.Class, int32(o.Status)
@@ -75,7 +91,7 @@ func (l *Lease) take(o Outcome, now time.Time) {
 	}
 	if fresh {
 		l.epoch = s.epoch
-		if o.Class == ServerError || o.Class == Unreached {
+		if o.Class.strikes() {
 			l.strike = now
 		}
 	}
@@ -88,7 +104,7 @@ func (l *Lease) Excuse() {
 	l.pool.mu.Lock()
 	defer l.pool.unlock()
 	s := l.slot
-	if l.learnt != ServerError && l.learnt != Unreached {
+	if !l.learnt.strikes() {
 		return
 	}
 	before := s.shown()

@@ -156,7 +156,7 @@ func (m *model) learn(l *modelLease, o Outcome) {
 		k.doublings++
 	case o.Class == RateLimited && k.cooling && told > k.until.Sub(m.now):
 		m.cool(k, told)
-	case (o.Class == ServerError || o.Class == Unreached) && fresh:
+	case slices.Contains([]Class{ServerError, Timeout, Disconnect}, o.Class) && fresh:
 		k.strikes = append(k.strikes, m.now)
 		n := len(k.strikes)
 		if k.cooling || n >= 3 && m.now.Sub(k.strikes[n-3]) <= 30*time.Second {

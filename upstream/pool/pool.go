@@ -1,7 +1,7 @@
 package pool
 
 import (
-	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -97,8 +97,10 @@ func (p *Pool) Set(keys []Key) {
 	}
 	p.slots = make([]*slot, 0, len(keys))
 	known := make(map[string]bool, len(keys))
-	for i, k := range keys {
-		k.complete(i)
+	keys = slices.Clone(keys)
+	named(keys)
+	for _, k := range keys {
+		k.complete()
 		if known[k.ID] {
 			continue
 		}
@@ -109,12 +111,9 @@ func (p *Pool) Set(keys []Key) {
 }
 
 // complete fills in what may be left out.
-func (k *Key) complete(index int) {
+func (k *Key) complete() {
 	if k.ID == "" {
 		k.ID = KeyID(k.Secret)
-	}
-	if k.Label == "" {
-		k.Label = fmt.Sprintf("key-%d", index+1)
 	}
 	k.Weight = max(k.Weight, 1)
 }

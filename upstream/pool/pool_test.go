@@ -114,7 +114,7 @@ func TestSetKeepsWhatStays(t *testing.T) {
 		{"c2", Disabled, WhyOperator, 1, 1, 7},
 		{"b", Healthy, WhyReload, 0, 1, 1},
 		{"a", Cooling, WhyRateLimited, 0, 1, 1},
-		{"key-5", Healthy, "", 0, 0, 1},
+		{"key-" + KeyID("sk-new")[3:9], Healthy, "", 0, 0, 1},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("status (-want +got):\n%s", diff)
@@ -210,8 +210,8 @@ func TestStatus(t *testing.T) {
 	got := b.Status()
 	want := []KeyStatus{{
 		ID: KeyID("sk-canary-000000000000"), Label: "a", Last4: "0000", Weight: 1, State: Healthy,
-		InFlight: 1, Requests: 6, Successes: 2, SuccessRate: 2.0 / 3, Tokens: 111,
-		Failures:    map[Class]int64{RequestFault: 1, ServerError: 1, Abandoned: 1},
+		InFlight: 1, Requests: 6, Successes: 2, SuccessRate: 2.0 / 4, Aborted: 1, Tokens: 111,
+		Failures:    map[Class]int64{RequestFault: 1, ServerError: 1},
 		LastFailure: &Failure{ServerError, 502, at},
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {

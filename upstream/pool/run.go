@@ -144,7 +144,7 @@ func (a probing) run(ctx context.Context, probe func(context.Context, Key) Outco
 		return
 	}
 	if o.Class != OK {
-		if o.Class.ofTheKey() {
+		if o.Class.Failed() {
 			s.last = Failure{o.Class, o.Status, now}
 		}
 		return

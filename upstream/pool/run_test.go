@@ -19,7 +19,7 @@ func TestProbes(t *testing.T) {
 		"rejected still":        {Outcome{Class: Rejected, Status: 401}, Outcome{Class: Rejected, Status: 401}, "quarantined", 3},
 		"limited says little":   {Outcome{Class: Rejected, Status: 401}, Outcome{Class: RateLimited, Status: 429}, "quarantined", 3},
 		"no such endpoint":      {Outcome{Class: Rejected, Status: 401}, Outcome{Class: RequestFault, Status: 404}, "quarantined", 3},
-		"does not come about":   {Outcome{Class: Rejected, Status: 401}, Outcome{Class: Unreached}, "quarantined", 3},
+		"does not come about":   {Outcome{Class: Rejected, Status: 401}, Outcome{Class: Disconnect}, "quarantined", 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(ctx context.Context, t *testing.T) {
@@ -73,7 +73,7 @@ func TestProbeIsOvertaken(t *testing.T) {
 			case o := <-answer:
 				return o
 			case <-ctx.Done():
-				return Outcome{Class: Unreached}
+				return Outcome{Class: Disconnect}
 			}
 		})
 		r.attempt(t, Outcome{Class: Rejected})

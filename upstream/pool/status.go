@@ -23,7 +23,7 @@ type Failure struct {
 // count notes how an attempt ended.
 func (s *stats) count(c Class, status int, now time.Time) {
 	s.ended[c]++
-	if c.ofTheKey() || c == UpstreamFault {
+	if c.Failed() {
 		s.last = Failure{c, status, now}
 	}
 }
@@ -46,10 +46,20 @@ type KeyStatus struct {
 	InFlight    int             `json:"in_flight"`
 	Requests    int64           `json:"requests"` // attempts, those in flight too
 	Successes   int64           `json:"successes"`
-	Failures    map[Class]int64 `json:"failures,omitempty"` // without those that never were
-	SuccessRate float64         `json:"success_rate"`       // of what speaks for or against the key; 1 at first
+	Failures    map[Class]int64 `json:"failures,omitempty"` // how the others ended
+	Aborted     int64           `json:"aborted,omitempty"`  // of the attempts: their client left
+	SuccessRate float64         `json:"success_rate"`       // successes, as a part of [KeyStatus.Ended]; 1 at first
 	Tokens      int64           `json:"tokens"`
 	LastFailure *Failure        `json:"last_failure,omitempty"`
+}
+
+// Ended is how many attempts have ended, without those whose client left.
+func (s *KeyStatus) Ended() int64 {
+	n := s.Successes
+	for _, failures := range s.Failures {
+		n += failures
+	}
+	return n
 }
 
 // Status tells of all keys, in the order of the file.
@@ -67,7 +77,7 @@ func (s *slot) status() KeyStatus {
 	st := KeyStatus{
 		ID: s.key.ID, Label: s.key.Label, Last4: last4(s.key.Secret), Weight: s.key.Weight,
 		State: s.shown(), Why: s.why,
-		InFlight: s.inFlight, Requests: s.requests, Successes: s.ended[OK], Tokens: s.tokens, SuccessRate: 1,
+		InFlight: s.inFlight, Requests: s.requests, Successes: s.ended[OK], Aborted: s.ended[Aborted], Tokens: s.tokens, SuccessRate: 1,
 	}
 	switch st.State {
 	case Cooling:
@@ -78,22 +88,18 @@ func (s *slot) status() KeyStatus {
 		st.Why = WhyOperator
 	default:
 	}
-	judged := st.Successes
 	for c, n := range s.ended {
-		if c := Class(c); n > 0 && c != OK {
+		if c := Class(c); n > 0 && c != OK && c != Aborted {
 			if st.Failures == nil {
 				st.Failures = map[Class]int64{}
 			}
 			st.Failures[c] = n
-			if c.ofTheKey() {
-				judged += n
-			}
 		}
 	}
-	if judged > 0 {
-		st.SuccessRate = float64(st.Successes) / float64(judged)
+	if ended := st.Ended(); ended > 0 {
+		st.SuccessRate = float64(st.Successes) / float64(ended)
 	}
-	if s.last.Class != Abandoned {
+	if s.last.Class != Aborted {
 		last := s.last
 		st.LastFailure = &last
 	}

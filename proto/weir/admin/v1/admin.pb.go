@@ -1146,6 +1146,8 @@ type Pool struct {
 	Up            bool                   `protobuf:"varint,2,opt,name=up,proto3" json:"up,omitempty"`
 	Usable        int32                  `protobuf:"varint,3,opt,name=usable,proto3" json:"usable,omitempty"` // keys
 	Keys          []*PoolKey             `protobuf:"bytes,4,rep,name=keys,proto3" json:"keys,omitempty"`      // empty: it has no pool
+	Status        string                 `protobuf:"bytes,5,opt,name=status,proto3" json:"status,omitempty"`  // ok, resting, no_keys or down, as in /health
+	Stale         string                 `protobuf:"bytes,6,opt,name=stale,proto3" json:"stale,omitempty"`    // why the newest state of the file of its keys is not in force; "": it is
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1208,6 +1210,20 @@ func (x *Pool) GetKeys() []*PoolKey {
 	return nil
 }
 
+func (x *Pool) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *Pool) GetStale() string {
+	if x != nil {
+		return x.Stale
+	}
+	return ""
+}
+
 // PoolKey is one key of a pool.
 type PoolKey struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1220,11 +1236,12 @@ type PoolKey struct {
 	InFlight      int32                  `protobuf:"varint,7,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
 	Requests      int64                  `protobuf:"varint,8,opt,name=requests,proto3" json:"requests,omitempty"`
 	Tokens        int64                  `protobuf:"varint,9,opt,name=tokens,proto3" json:"tokens,omitempty"`
-	SuccessRate   float64                `protobuf:"fixed64,10,opt,name=success_rate,json=successRate,proto3" json:"success_rate,omitempty"`
+	SuccessRate   float64                `protobuf:"fixed64,10,opt,name=success_rate,json=successRate,proto3" json:"success_rate,omitempty"` // part of the attempts that ended, without those of clients that left; 1 if there were none
 	Weight        int32                  `protobuf:"varint,11,opt,name=weight,proto3" json:"weight,omitempty"`
 	Successes     int64                  `protobuf:"varint,12,opt,name=successes,proto3" json:"successes,omitempty"`
 	Failures      map[string]int64       `protobuf:"bytes,13,rep,name=failures,proto3" json:"failures,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // by class
 	LastFailure   *PoolFailure           `protobuf:"bytes,14,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`                                                   // absent: none is known
+	Aborted       int64                  `protobuf:"varint,15,opt,name=aborted,proto3" json:"aborted,omitempty"`                                                                             // attempts that ended because the client left
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1355,6 +1372,13 @@ func (x *PoolKey) GetLastFailure() *PoolFailure {
 		return x.LastFailure
 	}
 	return nil
+}
+
+func (x *PoolKey) GetAborted() int64 {
+	if x != nil {
+		return x.Aborted
+	}
+	return 0
 }
 
 // PoolFailure is one that an upstream key, or its upstream, had.
@@ -1796,7 +1820,7 @@ type LimitUsage struct {
 	Used           int64                  `protobuf:"varint,5,opt,name=used,proto3" json:"used,omitempty"`
 	Max            int64                  `protobuf:"varint,6,opt,name=max,proto3" json:"max,omitempty"`
 	Remaining      int64                  `protobuf:"varint,7,opt,name=remaining,proto3" json:"remaining,omitempty"`
-	ResetMs        int64                  `protobuf:"varint,8,opt,name=reset_ms,json=resetMs,proto3" json:"reset_ms,omitempty"` // until nothing counts any more
+	ResetMs        int64                  `protobuf:"varint,8,opt,name=reset_ms,json=resetMs,proto3" json:"reset_ms,omitempty"` // until nothing counts any more; 0 of slots
 	Shadow         bool                   `protobuf:"varint,9,opt,name=shadow,proto3" json:"shadow,omitempty"`
 	OnStoreFailure string                 `protobuf:"bytes,10,opt,name=on_store_failure,json=onStoreFailure,proto3" json:"on_store_failure,omitempty"`
 	Key            string                 `protobuf:"bytes,11,opt,name=key,proto3" json:"key,omitempty"` // id of the only client key that is counted there; "": there may be others
@@ -2697,12 +2721,14 @@ const file_weir_admin_v1_admin_proto_rawDesc = "" +
 	"\x11RotateKeyResponse\x12$\n" +
 	"\x03key\x18\x01 \x01(\v2\x12.weir.admin.v1.KeyR\x03key\x12\x1b\n" +
 	"\x06secret\x18\x02 \x01(\tB\x03\x80\x01\x01R\x06secret\x12\x18\n" +
-	"\apending\x18\x03 \x01(\tR\apending\"v\n" +
+	"\apending\x18\x03 \x01(\tR\apending\"\xa4\x01\n" +
 	"\x04Pool\x12\x1a\n" +
 	"\bupstream\x18\x01 \x01(\tR\bupstream\x12\x0e\n" +
 	"\x02up\x18\x02 \x01(\bR\x02up\x12\x16\n" +
 	"\x06usable\x18\x03 \x01(\x05R\x06usable\x12*\n" +
-	"\x04keys\x18\x04 \x03(\v2\x16.weir.admin.v1.PoolKeyR\x04keys\"\x87\x04\n" +
+	"\x04keys\x18\x04 \x03(\v2\x16.weir.admin.v1.PoolKeyR\x04keys\x12\x16\n" +
+	"\x06status\x18\x05 \x01(\tR\x06status\x12\x14\n" +
+	"\x05stale\x18\x06 \x01(\tR\x05stale\"\xa1\x04\n" +
 	"\aPoolKey\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x14\n" +
@@ -2718,7 +2744,8 @@ const file_weir_admin_v1_admin_proto_rawDesc = "" +
 	"\x06weight\x18\v \x01(\x05R\x06weight\x12\x1c\n" +
 	"\tsuccesses\x18\f \x01(\x03R\tsuccesses\x12@\n" +
 	"\bfailures\x18\r \x03(\v2$.weir.admin.v1.PoolKey.FailuresEntryR\bfailures\x12=\n" +
-	"\flast_failure\x18\x0e \x01(\v2\x1a.weir.admin.v1.PoolFailureR\vlastFailure\x1a;\n" +
+	"\flast_failure\x18\x0e \x01(\v2\x1a.weir.admin.v1.PoolFailureR\vlastFailure\x12\x18\n" +
+	"\aaborted\x18\x0f \x01(\x03R\aaborted\x1a;\n" +
 	"\rFailuresEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"g\n" +

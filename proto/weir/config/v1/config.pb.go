@@ -1072,7 +1072,7 @@ type UpstreamKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Best as ${ENV}; inline only in a file with mode 0600.
 	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	// Name in logs and status. Default: key-N.
+	// Name in logs and status. Default: key- and six characters of a digest of the key.
 	Label string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
 	// Share of the attempts, of the strategy weighted. Default 1.
 	Weight        uint32 `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`
