@@ -16,6 +16,7 @@ import (
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/weir-gateway/weir/ledger"
 	adminv1 "github.com/weir-gateway/weir/proto/weir/admin/v1"
@@ -166,6 +167,10 @@ func TestAdminKeys(t *testing.T) {
 	}
 	if _, err := keys.Create(t.Context(), connect.NewRequest(&adminv1.CreateKeyRequest{Options: &adminv1.KeyOptions{Plan: "fre"}})); connect.CodeOf(err) != connect.CodeInvalidArgument {
 		t.Errorf("a plan that there is not: %v", err)
+	}
+	over := &adminv1.KeyOptions{Expires: timestamppb.New(time.Now().Add(-time.Second))}
+	if _, err := keys.Create(t.Context(), connect.NewRequest(&adminv1.CreateKeyRequest{Options: over})); connect.CodeOf(err) != connect.CodeInvalidArgument {
+		t.Errorf("a key that has expired: %v", err)
 	}
 	if _, err := keys.Create(t.Context(), connect.NewRequest(&adminv1.CreateKeyRequest{Options: &adminv1.KeyOptions{Cidrs: []string{"10.0.0.0"}}})); err == nil || !strings.Contains(err.Error(), "address range") {
 		t.Errorf("a bad range: %v", err)

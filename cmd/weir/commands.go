@@ -47,7 +47,11 @@ func (c *checkCmd) Run(e *env) error {
 	if c.Strict && len(unwise) > 0 {
 		return errNo
 	}
-	fmt.Fprintf(e.stdout, "%s is fine: %s, %s, %s.\n", nameOf(cfg), count(len(cfg.Upstreams), "upstream"), count(len(cfg.Models), "model"), count(len(cfg.Limits), "limit"))
+	models := count(len(cfg.Models), "model")
+	if slices.ContainsFunc(cfg.Upstreams, func(u config.Upstream) bool { return u.Offer != config.Listed }) {
+		models += " and those that upstreams bring"
+	}
+	fmt.Fprintf(e.stdout, "%s is fine: %s, %s, %s.\n", nameOf(cfg), count(len(cfg.Upstreams), "upstream"), models, count(len(cfg.Limits), "limit"))
 	return nil
 }
 
