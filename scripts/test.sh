@@ -23,7 +23,7 @@ race() {
 # tests ARGS...: $GOTEST and $flag are words and may be none.
 tests() {
 	# shellcheck disable=SC2086
-	${GOTEST:-go test} $flag -timeout 12m "$@"
+	${GOTEST:-go test} $flag -timeout 25m "$@"
 }
 
 main() {
