@@ -134,8 +134,9 @@ func TestInlineSecretInPrivateFile(t *testing.T) {
 	}
 }
 
-// FuzzParse reads what strangers write: it may refuse, never panic.
-func FuzzParse(f *testing.F) {
+// addSeeds begins with the configurations of the other tests.
+func addSeeds(f *testing.F) {
+	f.Helper()
 	files, err := filepath.Glob("testdata/*.yaml")
 	if err != nil || len(files) == 0 {
 		f.Fatalf("no seeds: %v", err)
@@ -147,6 +148,11 @@ func FuzzParse(f *testing.F) {
 		}
 		f.Add(text)
 	}
+}
+
+// FuzzParse reads what strangers write: it may refuse, never panic.
+func FuzzParse(f *testing.F) {
+	addSeeds(f)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		cfg, err := Parse("weir.yaml", text, true, testEnv)
 		if (cfg == nil) == (err == nil) {
@@ -161,17 +167,7 @@ func FuzzParse(f *testing.F) {
 // FuzzShape holds what weir says of shapes to what protoyaml takes: all that it refuses
 // is told, and all that it takes is read.
 func FuzzShape(f *testing.F) {
-	files, err := filepath.Glob("testdata/*.yaml")
-	if err != nil || len(files) == 0 {
-		f.Fatalf("no seeds: %v", err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(text)
-	}
+	addSeeds(f)
 	f.Add([]byte("\r8 is no mapping"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		p := newProblems("weir.yaml")
