@@ -6,6 +6,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
+	"github.com/weir-gateway/weir/envoy"
 	"github.com/weir-gateway/weir/openai"
 )
 
@@ -40,7 +41,7 @@ func credential(headers []*corev3.HeaderValue) (string, *openai.Error) {
 
 // secretIn is the secret that a header holds, if it is one of those that do.
 func secretIn(h *corev3.HeaderValue) (string, bool) {
-	value := valueOf(h)
+	value := envoy.HeaderValue(h)
 	switch h.GetKey() {
 	case "authorization":
 		// The scheme is case-insensitive (RFC 9110, section 11.1).

@@ -38,21 +38,21 @@ func New(keys *keyring.Keyring, denied Denied, metrics *telemetry.Metrics) *Serv
 
 // Check tells who calls, or refuses. It never fails.
 func (s *Server) Check(_ context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	start, path, id := time.Now(), pathOf(req.GetAttributes()), requestID(req.GetAttributes())
-	ep := openai.EndpointOf(path)
-	key, err := s.caller(req.GetAttributes(), start)
+	start, path, headers := time.Now(), pathOf(req.GetAttributes()), headersOf(req.GetAttributes())
+	ep, id := openai.EndpointOf(path), requestID(headers)
+	key, err := s.caller(req.GetAttributes(), headers, start)
 	if err != nil {
 		s.metrics.Answered(endpointName(path), err.Status, err.Type, time.Since(start))
 		return denied(err.For(ep, id)), nil
 	}
-	if err := s.denied(key, ep, id, traceOf(req.GetAttributes()), start); err != nil {
+	if err := s.denied(key, ep, id, traceOf(headers), start); err != nil {
 		return denied(err.For(ep, id)), nil
 	}
 	return admitted(key.ID), nil
 }
 
 // caller is the key that a request may be answered for.
-func (s *Server) caller(a *authv3.AttributeContext, now time.Time) (*keyring.Key, *openai.Error) {
+func (s *Server) caller(a *authv3.AttributeContext, headers []*corev3.HeaderValue, now time.Time) (*keyring.Key, *openai.Error) {
 	// Envoy joins the values of several Host lines (RFC 9112, section 3.2).
 	if strings.Contains(a.GetRequest().GetHttp().GetHost(), ",") {
 		return nil, &openai.Error{
@@ -60,7 +60,6 @@ func (s *Server) caller(a *authv3.AttributeContext, now time.Time) (*keyring.Key
 			Message: "The request has more than one Host header. Send one.",
 		}
 	}
-	headers := headersOf(a)
 	secret, err := credential(headers)
 	if err != nil {
 		return nil, err
@@ -84,7 +83,7 @@ func encoded(headers []*corev3.HeaderValue) *openai.Error {
 		if h.GetKey() != "content-encoding" {
 			continue
 		}
-		if v := valueOf(h); v != "" && !strings.EqualFold(v, "identity") {
+		if v := envoy.HeaderValue(h); v != "" && !strings.EqualFold(v, "identity") {
 			return &openai.Error{
 				Status: http.StatusUnsupportedMediaType, Type: openai.TypeInvalidRequest,
 				Message: "Compressed request bodies are not supported. Send the body as it is, without Content-Encoding.",
@@ -108,10 +107,10 @@ func sourceOf(a *authv3.AttributeContext) netip.Addr {
 	return addr
 }
 
-func requestID(a *authv3.AttributeContext) string {
-	for _, h := range headersOf(a) {
+func requestID(headers []*corev3.HeaderValue) string {
+	for _, h := range headers {
 		if h.GetKey() == "x-request-id" {
-			return valueOf(h)
+			return envoy.HeaderValue(h)
 		}
 	}
 	return ""
@@ -134,22 +133,14 @@ func headersOf(a *authv3.AttributeContext) []*corev3.HeaderValue {
 	return list
 }
 
-// valueOf is a header's value.
-func valueOf(h *corev3.HeaderValue) string {
-	if raw := h.GetRawValue(); len(raw) > 0 {
-		return string(raw)
-	}
-	return h.GetValue()
-}
-
 // traceOf is the trace that the client names.
-func traceOf(a *authv3.AttributeContext) (t telemetry.TraceContext) {
-	for _, h := range headersOf(a) {
+func traceOf(headers []*corev3.HeaderValue) (t telemetry.TraceContext) {
+	for _, h := range headers {
 		switch h.GetKey() {
 		case "traceparent":
-			t.Parent = valueOf(h)
+			t.Parent = envoy.HeaderValue(h)
 		case "tracestate":
-			t.AddState(valueOf(h))
+			t.AddState(envoy.HeaderValue(h))
 		}
 	}
 	return t

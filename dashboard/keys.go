@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -130,11 +131,11 @@ func facts(k *adminv1.Key) []fact {
 		{"User", k.GetUser()},
 		{"Team", k.GetTeam()},
 		{"Plan", k.GetPlan()},
-		{"Models", or(strings.Join(k.GetModels(), ", "), "all")},
-		{"Endpoints", or(strings.Join(k.GetEndpoints(), ", "), "all")},
-		{"Addresses", or(strings.Join(k.GetCidrs(), ", "), "all")},
+		{"Models", cmp.Or(strings.Join(k.GetModels(), ", "), "all")},
+		{"Endpoints", cmp.Or(strings.Join(k.GetEndpoints(), ", "), "all")},
+		{"Addresses", cmp.Or(strings.Join(k.GetCidrs(), ", "), "all")},
 		{"Created", stamp(k.GetCreated())},
-		{"Expires", or(stamp(k.GetExpires()), "never")},
+		{"Expires", cmp.Or(stamp(k.GetExpires()), "never")},
 		{"Revoked", stamp(k.GetRevoked())},
 		{"File", k.GetFile()},
 	}

@@ -159,5 +159,3 @@ func (d *Dashboard) disablePoolKey(r *http.Request) (to string, t told, err erro
 }
 
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
-
-func or(text, otherwise string) string { return cmp.Or(text, otherwise) }

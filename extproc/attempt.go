@@ -191,7 +191,7 @@ func (a *attempt) answered(body []byte) (*extprocv3.HeaderMutation, *structpb.St
 func (a *attempt) header(name string) string {
 	for _, h := range a.headers {
 		if h.GetKey() == name {
-			return value(h)
+			return envoy.HeaderValue(h)
 		}
 	}
 	return ""

@@ -72,18 +72,18 @@ func (s *stream) requestHeaders(m *extprocv3.HttpHeaders) *extprocv3.ProcessingR
 	for _, h := range m.GetHeaders().GetHeaders() {
 		switch h.GetKey() {
 		case ":path":
-			path, _, _ := strings.Cut(value(h), "?")
+			path, _, _ := strings.Cut(envoy.HeaderValue(h), "?")
 			s.call.Endpoint = openai.EndpointOf(path)
 		case "x-request-id":
-			s.call.RequestID = value(h)
+			s.call.RequestID = envoy.HeaderValue(h)
 		case "content-type":
-			s.call.ContentType = value(h)
+			s.call.ContentType = envoy.HeaderValue(h)
 		case "traceparent":
-			s.call.Trace.Parent = value(h)
+			s.call.Trace.Parent = envoy.HeaderValue(h)
 		case "tracestate":
-			s.call.Trace.AddState(value(h))
+			s.call.Trace.AddState(envoy.HeaderValue(h))
 		case envoy.HeaderKey:
-			s.call.KeyID = value(h)
+			s.call.KeyID = envoy.HeaderValue(h)
 		}
 	}
 	if m.GetEndOfStream() {
@@ -120,13 +120,13 @@ func (s *stream) responseHeaders(m *extprocv3.HttpHeaders, noted *corev3.Metadat
 	for _, h := range m.GetHeaders().GetHeaders() {
 		switch h.GetKey() {
 		case ":status":
-			head.Status, _ = strconv.Atoi(value(h)) // Envoy's own text
+			head.Status, _ = strconv.Atoi(envoy.HeaderValue(h)) // Envoy's own text
 		case "content-type":
-			head.ContentType = value(h)
+			head.ContentType = envoy.HeaderValue(h)
 		case "content-encoding":
-			head.Encoding = value(h)
+			head.Encoding = envoy.HeaderValue(h)
 		case "retry-after":
-			head.RetryAfter = value(h)
+			head.RetryAfter = envoy.HeaderValue(h)
 		case envoy.HeaderErrorSource:
 			head.Local = true
 		}
@@ -185,12 +185,4 @@ func (s *stream) end() {
 func (s *stream) failed(what string) *extprocv3.ProcessingResponse {
 	s.log.Error().Str("request_id", s.call.RequestID).Msg(what)
 	return immediate(internal())
-}
-
-// value is a header's value, which Envoy sends raw.
-func value(h *corev3.HeaderValue) string {
-	if raw := h.GetRawValue(); len(raw) > 0 {
-		return string(raw)
-	}
-	return h.GetValue()
 }

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"cmp"
 	"net/url"
 	"strconv"
 
@@ -61,6 +60,11 @@ func (x *Exchange) address() *url.URL {
 
 // port is a URL's, or that of its scheme.
 func port(u *url.URL) int {
-	n, _ := strconv.Atoi(cmp.Or(u.Port(), map[bool]string{true: "443", false: "80"}[u.Scheme == "https"])) // parsed with the URL
-	return n
+	if n, err := strconv.Atoi(u.Port()); err == nil {
+		return n
+	}
+	if u.Scheme == "https" {
+		return 443
+	}
+	return 80
 }

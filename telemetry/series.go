@@ -53,6 +53,12 @@ func (f *family[M]) of(values labels) M {
 	if ok {
 		return c
 	}
+	return f.add(values)
+}
+
+// add makes a child. It is a function of its own because it slices the values, which puts
+// them on the heap.
+func (f *family[M]) add(values labels) M {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if _, ok := f.children[values]; !ok && len(f.children) >= f.most && len(f.open) > 0 {
@@ -64,7 +70,7 @@ func (f *family[M]) of(values labels) M {
 	if c, ok := f.children[values]; ok {
 		return c
 	}
-	c = f.child(values[:f.names]...)
+	c := f.child(values[:f.names]...)
 	f.children[values] = c
 	return c
 }

@@ -137,6 +137,15 @@ func TestErrorTypes(t *testing.T) {
 	}
 }
 
+// TestServedAllocatesNothing: metrics are a part of every exchange.
+func TestServedAllocatesNothing(t *testing.T) {
+	m := NewMetrics()
+	a := &Answer{Operation: "chat", Upstream: "u", Model: "m", Served: "s", Stream: true, Exact: true, Input: 100, Output: 200, Duration: time.Second, First: time.Millisecond}
+	if n := testing.AllocsPerRun(100, func() { m.Served(a) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 // BenchmarkServed is what the metrics of an exchange cost.
 func BenchmarkServed(b *testing.B) {
 	m := NewMetrics()

@@ -148,7 +148,7 @@ func (c carrier) Set(name, value string) {
 
 func (c carrier) Keys() []string { return []string{"traceparent", "tracestate"} }
 
-// Span is the span of one exchange. A nil one does nothing.
+// Span is the span of one exchange. Where there are no traces it is nil, and callers ask.
 type Span struct {
 	span   trace.Span
 	passed TraceContext

@@ -83,7 +83,7 @@ func checkParts(cfg *config.Config, sound bool, log zerolog.Logger) (*keyring.Ke
 		return keys, wrong
 	}
 	there := func(err error) error {
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		if missing(err) {
 			return nil
 		}
 		return err
@@ -108,6 +108,11 @@ func checkParts(cfg *config.Config, sound bool, log zerolog.Logger) (*keyring.Ke
 	return keys, config.Join(append(errs, there(err))...)
 }
 
+// missing tells of a file that is not there, or not for us.
+func missing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)
+}
+
 // checkKeys reads the key files that are there.
 func checkKeys(cfg *config.Config, log zerolog.Logger) (*keyring.Keyring, error) {
 	if cfg.File == "" && len(cfg.Keys.Files) == 0 {
@@ -117,7 +122,6 @@ func checkKeys(cfg *config.Config, log zerolog.Logger) (*keyring.Keyring, error)
 	if keys == nil {
 		keys = keyring.Fixed(nil)
 	}
-	missing := func(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) }
 	if mistakes := (*config.Mistakes)(nil); errors.As(err, &mistakes) {
 		return keys, mistakes.Without(missing)
 	}
@@ -168,7 +172,7 @@ type envoyCmd struct {
 
 // Run prints the bootstrap.
 func (c *envoyCmd) Run(e *env) error {
-	cfg, err := c.loaded(e)
+	cfg, err := c.required(e)
 	if err != nil {
 		return err
 	}

@@ -65,22 +65,16 @@ func (f configFlags) draft(e *env) (*config.Config, error) {
 // that file one is made for each run.
 const megaLLMKeys = "config/api_keys.json"
 
+// errNoConfig is what commands say that have nothing to do without a configuration.
+var errNoConfig = usageError{errors.New("no configuration: there is no ./weir.yaml, and without MEGALLM_BASE_URL weir up runs its built-in demo; name a file with -c FILE or CONFIG_FILE")}
+
 // required is the draft where the demo is no help.
 func (f configFlags) required(e *env) (*config.Config, error) {
 	cfg, err := f.draft(e)
 	if cfg == nil && err == nil {
-		return nil, usageError{errors.New("no configuration: there is no ./weir.yaml, and without MEGALLM_BASE_URL weir up runs its built-in demo; name a file with -c FILE or CONFIG_FILE")}
+		return nil, errNoConfig
 	}
 	return cfg, err
-}
-
-// loaded is the configuration without a mistake.
-func (f configFlags) loaded(e *env) (*config.Config, error) {
-	cfg, err := f.required(e)
-	if err != nil {
-		return nil, err
-	}
-	return cfg, nil
 }
 
 // partly is the draft for those who need only what stands at those paths.

@@ -81,12 +81,9 @@ func registerUpstreams(metrics *telemetry.Metrics, d *upstream.Directory) {
 			if s.Pool == nil {
 				continue
 			}
-			count := map[pool.State]float64{}
-			for _, k := range s.Pool.Status() {
-				count[k.State]++
-			}
+			count := s.Pool.Count()
 			for _, state := range pool.States() {
-				tell(count[state], s.Name, state.String())
+				tell(float64(count[state]), s.Name, state.String())
 			}
 		}
 	}, "state")

@@ -104,8 +104,7 @@ func (c *usageCmd) files(e *env, since time.Time) (files []string, err error) {
 			return nil, err
 		}
 		if cfg == nil {
-			_, err := c.required(e)
-			return nil, err
+			return nil, errNoConfig
 		}
 		file := nameOf(cfg)
 		switch cfg.Ledger.File {

@@ -12,7 +12,7 @@ type Class uint8
 
 // The classes of outcomes.
 const (
-	Aborted       Class = iota // the client left: nothing is learnt
+	Aborted       Class = iota // nothing is learnt: the client left, or a probe had no answer
 	OK                         // the upstream has answered as it should
 	RateLimited                // 429
 	Rejected                   // 401, 403: the key is not valid

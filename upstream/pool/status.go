@@ -73,6 +73,16 @@ func (p *Pool) Status() []KeyStatus {
 	return list
 }
 
+// Count is how many keys are in each state.
+func (p *Pool) Count() (n [states]int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.slots {
+		n[s.shown()]++
+	}
+	return n
+}
+
 func (s *slot) status() KeyStatus {
 	st := KeyStatus{
 		ID: s.key.ID, Label: s.key.Label, Last4: last4(s.key.Secret), Weight: s.key.Weight,

@@ -211,7 +211,8 @@ type Config struct {
 	Listen string `protobuf:"bytes,1,opt,name=listen,proto3" json:"listen,omitempty"`
 	// Folder of the Unix sockets between Envoy and weir. Default:
 	// $WEIR_RUN_DIR, else /run/weir for root, else weir under $XDG_RUNTIME_DIR,
-	// else weir-UID in the temporary folder. The demo makes a fresh one.
+	// else weir-UID in the temporary folder. `weir up` makes a
+	// fresh one for its demo.
 	RunDir string `protobuf:"bytes,2,opt,name=run_dir,json=runDir,proto3" json:"run_dir,omitempty"`
 	// Prometheus metrics. Absent: not served.
 	Metrics *Metrics `protobuf:"bytes,3,opt,name=metrics,proto3" json:"metrics,omitempty"`
