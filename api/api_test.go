@@ -236,10 +236,14 @@ func TestHealthOfUpstreams(t *testing.T) {
 		{"one is down", down(own), 200, []string{"degraded", "down", "ok"}},
 		{"and the other's keys rest", attempt(pool.Outcome{Class: pool.RateLimited, RetryAfter: time.Minute}), 200, []string{"degraded", "down", "resting"}},
 		{"they may be used again", func() { hosted.Pool.Reset() }, 200, []string{"degraded", "down", "ok"}},
-		{"they are refused", attempt(pool.Outcome{Class: pool.Rejected, Status: 401}), 503, []string{"unavailable", "down", "no_keys"}},
+		{"they are refused", attempt(pool.Outcome{Class: pool.Rejected, Status: 401}), 200, []string{"degraded", "down", "no_keys"}},
 		{"one is back", func() { own.Note(true) }, 200, []string{"degraded", "ok", "no_keys"}},
 		{"a probe succeeds", func() { hosted.Pool.Reset() }, 200, []string{"ok", "ok", "ok"}},
-		{"both are down", func() { down(own)(); down(hosted)() }, 503, []string{"unavailable", "down", "down"}},
+		{"requests to both fail, as clients can have them", func() { down(own)(); down(hosted)() }, 200, []string{"degraded", "down", "down"}},
+		{"one does not answer weir either", func() { own.Checked(false) }, 200, []string{"degraded", "down", "down"}},
+		{"nor does the other", func() { hosted.Checked(false) }, 503, []string{"unavailable", "down", "down"}},
+		{"one answers weir", func() { hosted.Checked(true) }, 200, []string{"degraded", "down", "ok"}},
+		{"and is lost again", func() { down(hosted)(); hosted.Checked(false) }, 503, []string{"unavailable", "down", "down"}},
 	} {
 		step.do()
 		if code, got := words(t, a); code != step.code || !slices.Equal(got, step.want) {

@@ -13,7 +13,7 @@ import (
 const (
 	statusOK          = "ok"
 	statusDegraded    = "degraded"    // something is wrong, and requests are served
-	statusUnavailable = "unavailable" // no upstream can serve any
+	statusUnavailable = "unavailable" // no upstream answers
 	statusDraining    = "draining"    // weir is about to stop
 )
 
@@ -44,6 +44,8 @@ type upstreamHealth struct {
 	Keys    int             `json:"keys"`               // of its pool; 0 if it has none
 	Usable  int             `json:"usable"`             // of them, now
 	KeyFile *keyFile        `json:"key_file,omitempty"` // nil: its keys are in no file
+
+	lost bool
 }
 
 // keyFile tells of the file of a pool's keys.
@@ -55,7 +57,7 @@ type keyFile struct {
 func (a *API) upstreams() []upstreamHealth {
 	list := []upstreamHealth{}
 	for _, s := range a.opts.Models.Servers() {
-		h := upstreamHealth{Name: s.Name, Status: s.Status()}
+		h := upstreamHealth{Name: s.Name, Status: s.Status(), lost: s.Lost()}
 		if s.Pool != nil {
 			h.Keys, h.Usable = s.Pool.Len(), s.Pool.Usable()
 			h.KeyFile = fileOf(s)
@@ -97,14 +99,14 @@ type keys struct {
 	Age    float64 `json:"age_seconds"` // of the keys in force
 }
 
-// status is the word for all parts together. One upstream that can serve is enough to
-// be worth requests; with none they should go elsewhere. What weir waits for then comes
-// back without them: see [upstream.Server.Status].
+// status is the word for all parts together. One upstream that is not lost is enough to be
+// worth requests; with none they should go elsewhere. What weir waits for comes back
+// without requests: see [upstream.Server.Status].
 func (p *parts) status() string {
 	well := p.Store.Status != partAway && p.Keys.Status != partStale && (p.Config == nil || p.Config.Status != partStale)
 	serves := false
 	for _, u := range p.Upstreams {
-		serves = serves || u.Status.Serves()
+		serves = serves || !u.lost
 		well = well && u.Status == upstream.StatusOK && (u.KeyFile == nil || u.KeyFile.Status != partStale)
 	}
 	switch {

@@ -144,7 +144,7 @@ local function reader(note, strip, cut)
     end
     if not finished and has_finish(event) then
       finished = true
-      note("finished", event:match('"finish_reason"%s*:%s*"([%w_]*)"') or "")
+      note("finished", (event:match('"finish_reason"%s*:%s*"([%w_]*)"') or ""):sub(1, 32))
     end
     if not has_usage(event) then
       return false

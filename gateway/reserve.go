@@ -105,7 +105,7 @@ func (x *Exchange) cost(r *rule) int64 {
 	case config.ReserveMax:
 	}
 	n := a.of(r.limit.Unit)
-	if x.unbounded && n > r.limit.Max {
+	if x.unbounded && x.choices == 1 && n > r.limit.Max {
 		// What weir took for an answer of no known length is no reason to refuse it: it
 		// is given all of the limit, and what it takes beyond is owed.
 		n = max(r.limit.Max, amounts{input: a.input}.of(r.limit.Unit))

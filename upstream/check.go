@@ -68,7 +68,7 @@ func (c *checker) follow(ctx context.Context) error {
 	for {
 		if c.server.Pool == nil || c.server.Down() {
 			if answered := c.alive(ctx); ctx.Err() == nil {
-				c.server.Note(answered)
+				c.server.Checked(answered)
 			}
 		}
 		select {

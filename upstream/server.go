@@ -21,8 +21,9 @@ type Server struct {
 	Credential config.Secret // of one without a pool; "" sends none
 	Pool       *pool.Pool    // nil: there is one key at most
 
-	down  atomic.Bool
-	found atomic.Pointer[[]config.Model] // what it lists itself; nil before it has
+	down    atomic.Bool
+	unheard atomic.Bool                    // weir's own question had no answer
+	found   atomic.Pointer[[]config.Model] // what it lists itself; nil before it has
 
 	mu       sync.Mutex    // serialises changes of failures and down; guards stale
 	failures atomic.Int64  // in a row
@@ -40,9 +41,6 @@ const (
 	StatusNoKeys  Status = "no_keys" // no key can be used
 	StatusDown    Status = "down"    // it does not answer
 )
-
-// Serves tells whether requests get there, now or in a moment.
-func (s Status) Serves() bool { return s == StatusOK || s == StatusResting }
 
 // Status tells what can be had of the server. What is not ok can come back without any
 // request: a server that is down is checked, keys are probed, and those that rest may be
@@ -102,6 +100,23 @@ func credential(u config.Upstream) (config.Secret, error) {
 // Down tells whether the server does not answer. It may be asked all the same,
 // when nothing else is left.
 func (s *Server) Down() bool { return s.down.Load() }
+
+// Lost tells whether requests have no hope here: the server is down and weir's own question
+// has found it so, or an operator has disabled all of its keys. What clients can bring
+// about does not count: requests that fail, and keys that are refused, for what is in them.
+func (s *Server) Lost() bool {
+	if s.Down() && s.unheard.Load() {
+		return true
+	}
+	none := s.noKey()
+	return none != nil && none.Cooling == 0 && none.Quarantined == 0
+}
+
+// Checked notes whether the server answered weir's own question.
+func (s *Server) Checked(answered bool) {
+	s.unheard.Store(!answered)
+	s.Note(answered)
+}
 
 // Note counts whether the server answered a request.
 func (s *Server) Note(answered bool) {

@@ -157,6 +157,7 @@ func (s *server) openAdmin(metrics *telemetry.Metrics) (err error) {
 		}
 	}
 	s.admin = newHTTP(handler)
+	s.admin.ReadTimeout = 30 * time.Second // strangers reach it, and bodies are read before a token is seen
 	// gRPC speaks HTTP/2, here without TLS: the network is the operator's.
 	s.admin.Protocols = &http.Protocols{}
 	s.admin.Protocols.SetHTTP1(true)
