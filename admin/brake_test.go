@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -141,5 +142,19 @@ func TestTokenCheck(t *testing.T) {
 	}
 	if ok, _ := token.Check("192.0.2.2:1", second); !ok {
 		t.Error("the token from elsewhere is refused")
+	}
+	// Nobody guesses a long one, so nobody can keep its holder out either.
+	long := strings.Repeat("0123456789abcdef", 2)
+	if err := os.WriteFile(file, []byte(long+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := token.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if ok, wait := token.Check("192.0.2.1:1", long); !ok || wait != 0 {
+		t.Errorf("a long token after too many guesses: %v, wait %v", ok, wait)
+	}
+	if ok, wait := token.Check("192.0.2.1:1", long[1:]); ok || wait == 0 {
+		t.Errorf("a long guess after too many: %v, wait %v", ok, wait)
 	}
 }

@@ -101,7 +101,7 @@ func (a *Admin) Guarded(token *Token) http.Handler {
 			a.mux.ServeHTTP(w, r.WithContext(As(r.Context(), "token from "+r.RemoteAddr)))
 			return
 		}
-		a.log.Warn().Str("audit", "refused").Str("who", r.RemoteAddr).Str("path", r.URL.Path).Msg("somebody asked for admin without the token")
+		a.log.Warn().Str("audit", "refused").Str("who", r.RemoteAddr).Str("path", Short(r.URL.Path)).Msg("somebody asked for admin without the token")
 		if wait > 0 {
 			seconds := RetryAfter(w, wait)
 			refuse(w, r, http.StatusTooManyRequests, connect.NewError(connect.CodeResourceExhausted, fmt.Errorf(tooMany, seconds)))
@@ -110,6 +110,15 @@ func (a *Admin) Guarded(token *Token) http.Handler {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		refuse(w, r, http.StatusUnauthorized, connect.NewError(connect.CodeUnauthenticated, errors.New(unauthorized)))
 	})
+}
+
+// Short is as much of a stranger's text as a line of the log has room for.
+func Short(text string) string {
+	const most = 200 // bytes
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
 // RetryAfter tells a client when to come back, and answers the same in whole seconds.

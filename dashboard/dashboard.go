@@ -130,7 +130,7 @@ func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // foreign answers a change that another origin's page asks for.
 func (d *Dashboard) foreign(w http.ResponseWriter, r *http.Request) {
-	d.opts.Log.Warn().Str("audit", "refused").Str("who", r.RemoteAddr).Str("path", r.URL.Path).Msg("another site's page asked the dashboard for a change")
+	d.opts.Log.Warn().Str("audit", "refused").Str("who", r.RemoteAddr).Str("path", admin.Short(r.URL.Path)).Msg("another site's page asked the dashboard for a change")
 	http.Error(w, "This came from another site's page, and was refused. Open the dashboard itself.", http.StatusForbidden)
 }
 

@@ -182,16 +182,23 @@ func (x *Exchange) badAnswer(h Head) Plan {
 	return p
 }
 
-// masked is an upstream's text without the credential that it was shown: some quote it.
-func (x *Exchange) masked(text []byte) []byte {
+// unquoted is an upstream's error without the credential that it was shown: some quote it,
+// as it is or in the escapes of JSON.
+func (x *Exchange) unquoted(status int, body []byte) *openai.Error {
 	shown := x.target.Server.Credential
 	if x.attempts != nil {
 		shown = x.attempts.shown()
 	}
 	if shown == "" {
-		return text
+		return upstreamError(status, x.call.Endpoint, body)
 	}
-	return bytes.ReplaceAll(text, []byte(shown.Reveal()), []byte("…"))
+	const instead = "…"
+	// Before anything is cut short, and after it was read.
+	e := upstreamError(status, x.call.Endpoint, bytes.ReplaceAll(body, []byte(shown.Reveal()), []byte(instead)))
+	for _, text := range []*string{&e.Message, &e.Code, &e.Param} {
+		*text = strings.ReplaceAll(*text, shown.Reveal(), instead)
+	}
+	return e
 }
 
 // clientStatus is what clients get for an upstream's status: client errors as

@@ -169,7 +169,7 @@ func (m *errorMeter) write(p []byte, last bool) (out []byte, changed bool) {
 	if !last {
 		return nil, true
 	}
-	m.err = m.x.inDialect(upstreamError(m.status, m.x.call.Endpoint, m.x.masked(m.body)))
+	m.err = m.x.inDialect(m.x.unquoted(m.status, m.body))
 	return m.err.Body(), true
 }
 
