@@ -128,8 +128,8 @@ func TestAdminSlowsGuessesDown(t *testing.T) {
 	if guesses < 11 || guesses == 50 {
 		t.Errorf("%d guesses before they were slowed down", guesses)
 	}
-	if status, _ = ask(adminToken); status != http.StatusTooManyRequests {
-		t.Errorf("the right one while guesses are refused: status %d", status)
+	if status, _ = ask(adminToken); status != http.StatusOK {
+		t.Errorf("the right one, which is long, while guesses are refused: status %d", status)
 	}
 	status, body := r.asked("/pools/reset", "", "one more")
 	if message, _ := body["error"].(string); status != http.StatusTooManyRequests || !strings.Contains(message, "try again in") {
