@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -43,6 +44,7 @@ type cli struct {
 // runCmd is the benchmark.
 type runCmd struct {
 	Rounds int    `default:"5" help:"How often each chain is measured (${default}); what other programs disturb is measured again."`
+	Loads  string `placeholder:"NAME,…" help:"Only these loads; prints each round of them."`
 	Quick  bool   `help:"A smoke run of less than a minute; its figures are rough."`
 	JSON   string `name:"json" placeholder:"FILE" help:"Write the figures of every run to a file."`
 }
@@ -54,6 +56,11 @@ func (c *runCmd) Run(ctx context.Context) error {
 	p := fullPlan(c.Rounds)
 	if c.Quick {
 		p = quickPlan()
+	}
+	if c.Loads != "" {
+		if err := p.only(strings.Split(c.Loads, ",")); err != nil {
+			return err
+		}
 	}
 	dir, err := os.MkdirTemp("", "weir-bench-")
 	if err != nil {
@@ -73,6 +80,9 @@ func (c *runCmd) Run(ctx context.Context) error {
 		return err
 	}
 	r := newReport(about, p, runs)
+	if c.Loads != "" {
+		return r.printRounds(os.Stdout)
+	}
 	if err := r.print(os.Stdout); err != nil || c.JSON == "" {
 		return err
 	}

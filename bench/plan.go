@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -83,6 +84,25 @@ func fullPlan(rounds int) plan {
 		refused(limited, spentKey, http.StatusTooManyRequests, 3000),
 		pool(500, 6000),
 	}}
+}
+
+// only leaves out all loads but those of these names.
+func (p *plan) only(names []string) error {
+	var kept []workload
+	var known []string
+	for _, w := range p.workloads {
+		known = append(known, w.name)
+		if slices.Contains(names, w.name) {
+			kept = append(kept, w)
+		}
+	}
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("there is no load %q; there are %s", name, strings.Join(known, ", "))
+		}
+	}
+	p.workloads = kept
+	return nil
 }
 
 // quickPlan proves that everything works.

@@ -302,3 +302,23 @@ Latency that weir adds to plain Envoy, one request at a time
 	}
 	return nil
 }
+
+// printRounds writes what each round of each load took, and its ratio to plain Envoy in
+// the same round.
+func (r *report) printRounds(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	for i := range r.plan.workloads {
+		name := r.plan.workloads[i].name
+		fmt.Fprintf(t, "\n%s, CPU µs\n\tround\tEnvoy\tGo server\tEnvoy + Go\t÷ plain\tp50 ms\t\n", name)
+		for _, chain := range r.plan.workloads[i].chains {
+			for k := range r.count[name] {
+				v, plain := r.inRound(k, chain)(name), r.inRound(k, chainPlain)(name)
+				fmt.Fprintf(t, "%s\t%d\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f\t\n", chain, r.count[name][k], v.Envoy, v.Server, v.Both, v.Both/plain.Both, v.P50)
+			}
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("print the rounds: %w", err)
+	}
+	return nil
+}

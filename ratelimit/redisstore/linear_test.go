@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -191,14 +192,90 @@ func (r *replica) exchange(scope, id int) {
 	}
 }
 
+// disturbance is what happens to the network while replicas make calls.
+type disturbance struct {
+	fault func(i int) // brings the next one about, in place of the last
+	calm  func()      // ends it
+	each  time.Duration
+}
+
 func TestLinearizable(t *testing.T) {
 	server := redistest.Start(t)
 	proxy := redistest.NewProxy(t, server.Addr)
+	linearizable(t, [3]string{proxy.Addr, proxy.Addr, proxy.Addr}, disturbance{
+		each: 150 * time.Millisecond,
+		calm: func() { proxy.Set(redistest.Faults{}) },
+		fault: func(i int) {
+			switch i % 4 {
+			case 0:
+				proxy.Set(redistest.Faults{Delay: 3 * time.Millisecond})
+			case 1:
+				proxy.Set(redistest.Faults{Delay: time.Millisecond, CutRequests: 0.05, CutReplies: 0.1})
+			case 2:
+				proxy.Set(redistest.Faults{Delay: 200 * time.Millisecond})
+			case 3:
+				proxy.Set(redistest.Faults{Delay: time.Millisecond, CutReplies: 0.2})
+				server.Stop()
+				time.AfterFunc(120*time.Millisecond, server.Continue)
+			}
+		},
+	})
+}
+
+// TestLinearizableThroughToxiproxy has a proxy of each replica's own, which is not ours.
+func TestLinearizableThroughToxiproxy(t *testing.T) {
+	server := redistest.Start(t)
+	proxy := startToxiproxy(t)
+	var addrs [3]string
+	for n := range addrs {
+		addrs[n] = proxy.proxy(strconv.Itoa(n), server.Addr)
+	}
+	slow := func(stream string, ms int) toxic {
+		return toxic{Type: "latency", Stream: stream, Toxicity: 1, Attributes: map[string]int{"latency": ms, "jitter": ms}}
+	}
+	// One replica has toxics at a time, and all are a bit slow: so its calls cross others'.
+	set := func(victim int, toxics ...toxic) {
+		all := map[string][]toxic{}
+		for n := range addrs {
+			all[strconv.Itoa(n)] = []toxic{slow("upstream", 4)}
+		}
+		name := strconv.Itoa(victim)
+		all[name] = append(all[name], toxics...)
+		if err := proxy.set(all); err != nil {
+			t.Errorf("Toxiproxy: %v", err)
+		}
+	}
+	linearizable(t, addrs, disturbance{
+		each: 100 * time.Millisecond,
+		calm: func() { set(0) },
+		fault: func(i int) {
+			victim := i % len(addrs)
+			switch i % 5 {
+			case 0: // slow, and in pieces
+				set(victim, slow("downstream", 2), toxic{
+					Type: "slicer", Stream: "downstream", Toxicity: 1, Attributes: map[string]int{"average_size": 16, "size_variation": 8, "delay": 10},
+				})
+			case 1: // the connection ends within a reply
+				set(victim, toxic{Type: "limit_data", Stream: "downstream", Toxicity: 1, Attributes: map[string]int{"bytes": 500}})
+			case 2: // and within a request
+				set(victim, toxic{Type: "limit_data", Stream: "upstream", Toxicity: 1, Attributes: map[string]int{"bytes": 2000}})
+			case 3: // it is reset after a moment, with what is in it
+				set(victim, slow("downstream", 5), toxic{Type: "reset_peer", Stream: "downstream", Toxicity: 1, Attributes: map[string]int{"timeout": 20}})
+			case 4: // nothing comes back, for longer than a replica waits
+				set(victim, slow("downstream", 400))
+			}
+		},
+	})
+}
+
+// linearizable has three replicas make calls, each by its own address, while they are
+// disturbed, and checks what they were answered.
+func linearizable(t *testing.T, addrs [3]string, d disturbance) {
 	start := time.Now()
 	var replicas [3]*replica
 	var running sync.WaitGroup
 	for n := range replicas {
-		s, err := redisstore.New(redisstore.Options{URL: proxy.URL(), Timeout: 200 * time.Millisecond, Connections: 2})
+		s, err := redisstore.New(redisstore.Options{URL: "redis://" + addrs[n], Timeout: 200 * time.Millisecond, Connections: 2})
 		r := &replica{
 			T: t, number: n, store: opened(t, s, err), start: start,
 			tokens: newLimit(t, "tokens", ratelimit.Tokens, linearTokens, 24*time.Hour),
@@ -217,7 +294,7 @@ func TestLinearizable(t *testing.T) {
 		})
 	}
 	stop := make(chan struct{})
-	running.Go(func() { disturb(proxy, server, stop) })
+	running.Go(func() { d.run(stop) })
 	time.AfterFunc(4*time.Second, func() { close(stop) })
 	running.Wait()
 
@@ -236,26 +313,15 @@ func TestLinearizable(t *testing.T) {
 	}
 }
 
-// disturb lets one fault follow another.
-func disturb(proxy *redistest.Proxy, server *redistest.Server, stop chan struct{}) {
-	defer proxy.Set(redistest.Faults{})
+// run lets one fault follow another.
+func (d disturbance) run(stop chan struct{}) {
+	defer d.calm()
 	for i := 0; ; i++ {
-		switch i % 4 {
-		case 0:
-			proxy.Set(redistest.Faults{Delay: 3 * time.Millisecond})
-		case 1:
-			proxy.Set(redistest.Faults{Delay: time.Millisecond, CutRequests: 0.05, CutReplies: 0.1})
-		case 2:
-			proxy.Set(redistest.Faults{Delay: 200 * time.Millisecond})
-		case 3:
-			proxy.Set(redistest.Faults{Delay: time.Millisecond, CutReplies: 0.2})
-			server.Stop()
-			time.AfterFunc(120*time.Millisecond, server.Continue)
-		}
+		d.fault(i)
 		select {
 		case <-stop:
 			return
-		case <-time.After(150 * time.Millisecond):
+		case <-time.After(d.each):
 		}
 	}
 }
