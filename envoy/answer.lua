@@ -8,7 +8,7 @@
 --   finished, done, failed   what the stream said of its end
 --   passed    how many pieces of text came by now, of how many bytes in JSON, where in the
 --             stream they end, and where they began, in bytes
---   ended     the same, once the stream has ended
+--   ended     the same in its place, once the stream has ended
 --
 -- For an answer that breaks off the notes stand in dynamic metadata, which the access
 -- log carries; "metering" there is native until weir has settled.
@@ -23,14 +23,25 @@ local max_event = 1048576
 local max_usage = 4096 -- of one object, in bytes: more than any server needs
 local max_objects = 256 -- of usage in one event that are looked at
 
+-- Where a member's name in its quotes begins, from there on. The opening quote is not
+-- searched for: every name has one, so most would be stops on the way.
+local function member(text, name, from)
+  local at = text:find(name, from + 1, true)
+  while at and text:byte(at - 1) ~= 34 do
+    at = text:find(name, at + 1, true)
+  end
+  return at and at - 1
+end
+
 -- Whether a member of that name has a value that begins so.
 local function has(text, name, value)
-  local at = text:find(name, 1, true)
+  local at = member(text, name, 1)
   while at do
-    if text:find(value, at + #name) then
+    at = at + 1 + #name
+    if text:find(value, at) then
       return true
     end
-    at = text:find(name, at + 1, true)
+    at = member(text, name, at - 1)
   end
   return false
 end
@@ -50,38 +61,42 @@ local function event_end(text, i)
   end
 end
 
-local function has_usage(text) return has(text, '"usage"', "^%s*:%s*{") end
-local function has_error(text) return has(text, '"error"', "^%s*:%s*[^n%s]") end
-local function has_finish(text) return has(text, '"finish_reason"', '^%s*:%s*"[^"]') end
+local function has_usage(text) return has(text, 'usage"', "^%s*:%s*{") end
+local function has_error(text) return has(text, 'error"', "^%s*:%s*[^n%s]") end
+local function has_finish(text) return has(text, 'finish_reason"', '^%s*:%s*"[^"]') end
 local function has_done(text) return text:find("[DONE]", 1, true) end
 
 -- The members of events that hold what the model said.
-local said = { '"content"', '"text"', '"reasoning_content"', '"reasoning"', '"refusal"', '"arguments"' }
+local said = { 'content"', 'text"', 'reasoning_content"', 'reasoning"', 'refusal"', 'arguments"' }
 
 -- How many pieces of text there are in whole events, of how many bytes, and where the
--- first is.
+-- first is and where the last ends.
 local function text_in(events)
-  local pieces, bytes, where = 0, 0, nil
+  local pieces, bytes, where, stops = 0, 0, nil, nil
   for i = 1, #said do
-    local at = events:find(said[i], 1, true)
+    local at = member(events, said[i], 1)
     while at do
-      local first = events:match('^%s*:%s*"()', at + #said[i])
+      at = at + 1 + #said[i]
+      local first = events:match('^[ \t]*:[ \t]*"()', at)
       local stop = first
       while first do
-        stop = events:find('["\\]', stop)
+        stop = events:find('["\\\r\n]', stop)
         if not stop or events:byte(stop) == 34 then
+          break
+        elseif events:find("^[\r\n]", stop) or events:find("^[\r\n]", stop + 1) then
+          stop = nil -- the string does not end in its event
           break
         end
         stop = stop + 2
       end
       if stop and stop > first then
         pieces, bytes = pieces + 1, bytes + stop - first
-        where = math.min(where or first, first)
+        where, stops = math.min(where or first, first), math.max(stops or stop, stop)
       end
-      at = events:find(said[i], stop or at + 1, true)
+      at = member(events, said[i], stop or at - 1)
     end
   end
-  return pieces, bytes, where
+  return pieces, bytes, where, stops
 end
 
 -- Where in whole events the one begins that holds the byte there.
@@ -107,27 +122,54 @@ local function reader(note, strip, cut)
   local seen = 0
   local pieces, text, noted, began = 0, 0, 0, 0
 
-  -- Counts the text of whole events, which end after so many bytes of the stream. That is
+  -- Counts pieces of text in events that end after so many bytes of the stream. That is
   -- noted now and then: what comes after the last note is told by its bytes.
+  local function add(more, bytes, stop)
+    pieces, text = pieces + more, text + bytes
+    if pieces - noted >= math.min(8, math.max(1, noted)) then
+      noted = pieces
+      note("passed", pieces .. " " .. text .. " " .. stop .. " " .. began)
+    end
+  end
+
+  -- Most events of a stream are like the last one but for a single piece of text. So what
+  -- stood before and after it is kept: where nothing else is new, nothing has to be
+  -- searched for.
+  local head, tail = nil, nil
+
+  -- Counts the text of whole events.
   local function count(events, stop)
-    local more, bytes, where = text_in(events)
+    local more, bytes, where, stops = text_in(events)
+    head = nil
     if more > 0 then
       if pieces == 0 then
         began = stop - #events + event_of(events, where) - 1
       end
-      pieces, text = pieces + more, text + bytes
-      if pieces - noted >= math.min(8, math.max(1, noted)) then
-        noted = pieces
-        note("passed", pieces .. " " .. text .. " " .. stop .. " " .. began)
+      add(more, bytes, stop)
+      if more == 1 and events:sub(-2) == "\n\n" and events:find("^[},]", stops + 1) then
+        head, tail = events:sub(1, where - 1), events:sub(stops)
       end
     end
   end
+
+  -- How many bytes of text there are in an event that is like the last; nil if it is not.
+  local function alike(data)
+    if not head or #data <= #head + #tail or data:sub(1, #head) ~= head or data:sub(-#tail) ~= tail then
+      return nil
+    end
+    local between = data:sub(#head + 1, -#tail - 1)
+    if between:find('["%c]') or between:byte(-1) == 92 then -- it ends elsewhere
+      return nil
+    end
+    return #between
+  end
   local finished, done, failed = false, false, false
+  local over = 0 -- where the stream said that it is done
 
   -- Reads an event and tells whether it is one to take out.
   local function read(event, stop)
     if has_done(event) and ("\n" .. event):find("[\r\n\191]data:[ \t]*%[DONE%][ \t]*[\r\n]*$") then
-      done = true
+      done, over = true, stop
       note("done", "")
       return false
     end
@@ -135,8 +177,8 @@ local function reader(note, strip, cut)
       return false
     end
     count(event, stop)
-    local empty = has(event, '"choices"', "^%s*:%s*%[%s*%]")
-    local choices = not empty and has(event, '"choices"', "^%s*:%s*%[")
+    local empty = has(event, 'choices"', "^%s*:%s*%[%s*%]")
+    local choices = not empty and has(event, 'choices"', "^%s*:%s*%[")
     local fails = not choices and has_error(event)
     if fails and not failed then
       failed = true
@@ -226,7 +268,10 @@ local function reader(note, strip, cut)
       skipping = nil
     end
     local out = data
-    if held ~= "" or data:sub(-2) ~= "\n\n" or has_usage(data) or has_finish(data) or has_done(data) or has_error(data) then
+    local bytes = held == "" and alike(data)
+    if bytes then
+      add(1, bytes, seen + #data)
+    elseif held ~= "" or data:sub(-2) ~= "\n\n" or has_usage(data) or has_finish(data) or has_done(data) or has_error(data) then
       local kept = split(data)
       if strip then
         out = kept
@@ -239,7 +284,7 @@ local function reader(note, strip, cut)
       if strip then
         out, held = out .. held, ""
       end
-      note("ended", pieces .. " " .. text .. " " .. seen .. " " .. began)
+      note("ended", pieces .. " " .. text .. " " .. over .. " " .. began, "passed")
     end
     return lead == "" and out or lead .. out, done
   end
@@ -257,7 +302,7 @@ local function reader(note, strip, cut)
       note("failed", "")
       rest = rest .. cut
     end
-    note("ended", pieces .. " " .. text .. " " .. seen .. " " .. began)
+    note("ended", pieces .. " " .. text .. " " .. seen .. " " .. began, "passed")
     return rest
   end
 

@@ -199,6 +199,10 @@ func FuzzScript(f *testing.F) {
 		"\uFEFFdata: [DONE]\n\n\n\n",
 		"data: {\"choices\":[{\"index\":1,\"finish_reason\":\"stop\",\"text\":\"\\\"usage\\\":{\"}],\"usage\":{\"completion_tokens\":4}}\n\n",
 		"\n\n\r\n\r\n\r\rdata: {}\n",
+		"0\"content\":\"00\"0000\n\n\n",
+		"000\ndata: [DONE] \n\r0",
+		"\"content\":\"0\n\n\"\n\n",
+		strings.Repeat("data: {\"content\":\"a\"}\n\n", 3) + "data: {\"content\":\"a\\\"\"}\n\ndata: {\"content\":\"\"}\n\ndata: {\"content\":\"a\"}\n\n",
 	} {
 		f.Add([]byte(seed), uint16(3), uint16(20), true)
 		f.Add([]byte(seed), uint16(40), uint16(90), false)
@@ -215,7 +219,9 @@ func FuzzScript(f *testing.F) {
 		if whole.body() != cut.body() {
 			t.Errorf("cut at %d and %d: %q, whole %q", i, j, cut.body(), whole.body())
 		}
-		if !slices.Equal(cut.told, whole.told) {
+		// A LF that comes after its CR is not counted: the event had ended.
+		within := func(at int) bool { return at > 0 && at < len(body) && body[at-1] == '\r' && body[at] == '\n' }
+		if !slices.Equal(cut.told, whole.told) && !within(i) && !within(j) {
 			t.Errorf("cut at %d and %d: weir is told %q, whole %q", i, j, cut.told, whole.told)
 		}
 		if !strip && !strings.HasPrefix(whole.body(), string(body)) {
