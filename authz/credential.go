@@ -10,10 +10,6 @@ import (
 	"github.com/weir-gateway/weir/openai"
 )
 
-// credentialHeaders are the headers that a client may put its key into. They
-// never reach an upstream.
-var credentialHeaders = []string{"authorization", "x-api-key", "api-key"}
-
 // maxSecret bounds a credential, in bytes: a longer one is nobody's.
 const maxSecret = 512
 

@@ -1,9 +1,10 @@
-// Package authz answers Envoy's ext_authz: who calls?
+// Package authz tells who calls.
 //
 // It is asked before the request's body is read, with the headers that may hold
-// a credential, and does no I/O:
+// a credential, and does no I/O. Package extproc asks [Server.Caller] about what is for
+// an upstream, and Envoy itself asks by ext_authz about what weir answers:
 //
-//	Check ── OK      x-weir-key: the caller's public id, for extproc and api;
+//	Check ── OK      x-weir-key: the caller's public id, for api;
 //	      │          every header that can hold a credential is removed
 //	      └─ denied  401, 403 or 415 in OpenAI's shape
 //

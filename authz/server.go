@@ -36,45 +36,68 @@ func New(keys *keyring.Keyring, denied Denied, metrics *telemetry.Metrics) *Serv
 	return &Server{keys: keys, denied: denied, metrics: metrics}
 }
 
+// Request is what there is to tell of who sends a request, before its body is there.
+type Request struct {
+	Path    string // with its query or without
+	Host    string
+	Source  netip.Addr // the client's; the zero Addr, which no range holds, if nobody tells
+	Headers []*corev3.HeaderValue
+	Start   time.Time
+}
+
 // Check tells who calls, or refuses. It never fails.
 func (s *Server) Check(_ context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	start, path, headers := time.Now(), pathOf(req.GetAttributes()), headersOf(req.GetAttributes())
-	ep, id := openai.EndpointOf(path), requestID(headers)
-	key, err := s.caller(req.GetAttributes(), headers, start)
-	if err != nil {
-		s.metrics.Answered(endpointName(path), err.Status, err.Type, time.Since(start))
-		return denied(err.For(ep, id)), nil
+	a := req.GetAttributes()
+	r := &Request{
+		Path: a.GetRequest().GetHttp().GetPath(), Host: a.GetRequest().GetHttp().GetHost(),
+		Source: sourceOf(a), Headers: headersOf(a), Start: time.Now(),
 	}
-	if err := s.denied(key, ep, id, traceOf(headers), start); err != nil {
-		return denied(err.For(ep, id)), nil
+	key, err := s.Caller(r)
+	if err != nil {
+		return denied(err), nil
 	}
 	return admitted(key.ID), nil
 }
 
-// caller is the key that a request may be answered for.
-func (s *Server) caller(a *authv3.AttributeContext, headers []*corev3.HeaderValue, now time.Time) (*keyring.Key, *openai.Error) {
+// Caller is the key that a request may be answered for, or why it may not, in the dialect
+// of its path.
+func (s *Server) Caller(r *Request) (*keyring.Key, *openai.Error) {
+	r.Path, _, _ = strings.Cut(r.Path, "?")
+	ep, id := openai.EndpointOf(r.Path), requestID(r.Headers)
+	key, err := s.caller(r)
+	if err != nil {
+		s.metrics.Answered(endpointName(r.Path), err.Status, err.Type, time.Since(r.Start))
+		return nil, err.For(ep, id)
+	}
+	if err := s.denied(key, ep, id, traceOf(r.Headers), r.Start); err != nil {
+		return nil, err.For(ep, id)
+	}
+	return key, nil
+}
+
+func (s *Server) caller(r *Request) (*keyring.Key, *openai.Error) {
 	// Envoy joins the values of several Host lines (RFC 9112, section 3.2).
-	if strings.Contains(a.GetRequest().GetHttp().GetHost(), ",") {
+	if strings.Contains(r.Host, ",") {
 		return nil, &openai.Error{
 			Status: http.StatusBadRequest, Type: openai.TypeInvalidRequest,
 			Message: "The request has more than one Host header. Send one.",
 		}
 	}
-	secret, err := credential(headers)
+	secret, err := credential(r.Headers)
 	if err != nil {
 		return nil, err
 	}
-	key, ok := s.keys.Ring().Lookup(secret, now)
-	if !ok || !key.Usable(now) {
+	key, ok := s.keys.Ring().Lookup(secret, r.Start)
+	if !ok || !key.Usable(r.Start) {
 		return nil, unknownKey(secret)
 	}
-	if !key.AllowsAddr(sourceOf(a)) {
+	if !key.AllowsAddr(r.Source) {
 		return nil, forbidden("Your API key may not be used from this address.")
 	}
-	if path := pathOf(a); !key.AllowsEndpoint(path) {
-		return nil, forbidden("Your API key may not be used for " + path + ".")
+	if !key.AllowsEndpoint(r.Path) {
+		return nil, forbidden("Your API key may not be used for " + r.Path + ".")
 	}
-	return key, encoded(headers)
+	return key, encoded(r.Headers)
 }
 
 // encoded refuses bodies that would have to be decompressed to be read.
@@ -146,12 +169,6 @@ func traceOf(headers []*corev3.HeaderValue) (t telemetry.TraceContext) {
 	return t
 }
 
-// pathOf is the path without its query.
-func pathOf(a *authv3.AttributeContext) string {
-	path, _, _ := strings.Cut(a.GetRequest().GetHttp().GetPath(), "?")
-	return path
-}
-
 // endpointName is the path as metrics label it.
 func endpointName(path string) string {
 	if ep := openai.EndpointOf(path); ep != openai.Unknown {
@@ -172,7 +189,7 @@ func admitted(id string) *authv3.CheckResponse {
 		Status: &statuspb.Status{Code: int32(codes.OK)},
 		HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{
 			Headers:         []*corev3.HeaderValueOption{overwrite(envoy.HeaderKey, id)},
-			HeadersToRemove: credentialHeaders,
+			HeadersToRemove: envoy.CredentialHeaders,
 		}},
 	}
 }

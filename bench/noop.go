@@ -11,22 +11,17 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	filterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
-	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/weir-gateway/weir/envoy"
 )
 
-// noop answers Envoy's ext_authz and ext_proc as weir does, and decides nothing:
-// its replies are made beforehand, and it reads neither headers nor bodies.
+// noop answers Envoy's ext_proc as weir does, and decides nothing: its replies are
+// made beforehand, and it reads neither headers nor bodies.
 type noop struct {
-	authv3.UnimplementedAuthorizationServer
 	extprocv3.UnimplementedExternalProcessorServer
-	check                                    *authv3.CheckResponse
 	requestHeaders, requestBody              *extprocv3.ProcessingResponse
 	responseHeaders, responseBody, otherwise *extprocv3.ProcessingResponse
 }
@@ -34,15 +29,10 @@ type noop struct {
 // newNoop returns a server that sends every request to that upstream.
 func newNoop(upstream string) *noop {
 	return &noop{
-		check: &authv3.CheckResponse{
-			Status: &statuspb.Status{Code: int32(codes.OK)},
-			HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{
-				Headers:         []*corev3.HeaderValueOption{header(envoy.HeaderKey, "noop")},
-				HeadersToRemove: []string{"authorization", "x-api-key", "api-key"},
-			}},
-		},
 		requestHeaders: &extprocv3.ProcessingResponse{
-			Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{}},
+			Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{
+				Response: &extprocv3.CommonResponse{HeaderMutation: &extprocv3.HeaderMutation{RemoveHeaders: envoy.CredentialHeaders}},
+			}},
 		},
 		requestBody: &extprocv3.ProcessingResponse{
 			Response: &extprocv3.ProcessingResponse_RequestBody{RequestBody: &extprocv3.BodyResponse{
@@ -84,11 +74,6 @@ func header(name, value string) *corev3.HeaderValueOption {
 	}
 }
 
-// Check lets everybody in.
-func (n *noop) Check(context.Context, *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	return n.check, nil
-}
-
 // Process passes everything on.
 func (n *noop) Process(grpc extprocv3.ExternalProcessor_ProcessServer) error {
 	for {
@@ -127,7 +112,6 @@ func (n *noop) server(maxBody int) *grpc.Server {
 		grpc.WaitForHandlers(true),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 	)
-	authv3.RegisterAuthorizationServer(s, n)
 	extprocv3.RegisterExternalProcessorServer(s, n)
 	return s
 }

@@ -114,12 +114,13 @@ func newLab(t *testing.T, upstreamURL string) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{server: extproc.New(g, false, zerolog.Nop()), recorder: &recorder{ended: make(chan struct{}, 10)}}
+	callers := authz.New(keys, notDenied, metrics)
+	l := &lab{server: extproc.New(callers, g, false, zerolog.Nop()), recorder: &recorder{ended: make(chan struct{}, 10)}}
 	sockets, err := envoy.SocketsIn(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.serve(t, sockets, authz.New(keys, notDenied, metrics))
+	l.serve(t, sockets, callers)
 	l.url = runEnvoy(t, cfg, sockets)
 	return l
 }
@@ -320,10 +321,11 @@ func (l *lab) play(t *testing.T, s scene) []string {
 // exchange is the scene as the driver plays it.
 func (s scene) exchange() extproctest.Exchange {
 	x := extproctest.Exchange{Request: []extproctest.Header{
+		{Name: ":authority", Value: "weir"},
 		{Name: ":path", Value: "/v1/chat/completions"},
 		{Name: "content-type", Value: "application/json"},
 		{Name: "x-request-id", Value: "r"},
-		{Name: "x-weir-key", Value: "good"},
+		{Name: "authorization", Value: "Bearer " + goodKey},
 	}}
 	if s.body != "" {
 		x.Body = []byte(s.body)

@@ -10,8 +10,8 @@
 //
 //	listener ─ HTTP connection manager
 //	    early header mutation   removes x-weir-* and x-envoy-* that clients send
-//	    ext_authz               who calls? (headers only)
-//	    ext_proc                may it pass, to which upstream, what did it cost?
+//	    ext_authz               who calls? (for weir's own endpoints)
+//	    ext_proc                who calls, may it pass, to which upstream, what did it cost?
 //	    lua                     reads the usage of natively metered answers, and tells weir
 //	    router
 //	    access log              tells weir of such answers that broke off
@@ -29,7 +29,8 @@ package envoy
 
 // Names that package authz, package extproc and the bootstrap agree on.
 const (
-	// HeaderKey carries the id of the caller's key from authz to extproc and api.
+	// HeaderKey carries the id of the caller's key from authz to api, and to extproc
+	// where both were asked.
 	HeaderKey = "x-weir-key"
 	// HeaderCluster carries extproc's choice of upstream to the routes.
 	HeaderCluster = "x-weir-cluster"

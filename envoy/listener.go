@@ -111,11 +111,18 @@ func reservedHeaders() *corev3.TypedExtensionConfig {
 	}
 }
 
-// AuthzHeaders are the headers that authz reads.
-var AuthzHeaders = []string{"authorization", "x-api-key", "api-key", "content-encoding", "x-request-id", "traceparent", "tracestate"}
+// CredentialHeaders are the headers that a client may put its key into. They never
+// reach an upstream.
+var CredentialHeaders = []string{"authorization", "x-api-key", "api-key"}
 
-// authzFilter asks weir who calls, on the routes that need a caller. It is sent
-// the headers that tell, and no others.
+// AuthzHeaders are the headers that authz reads.
+var AuthzHeaders = append([]string{"content-encoding", "x-request-id", "traceparent", "tracestate"}, CredentialHeaders...)
+
+// AttributeSource is the client's address and port, as Envoy's attributes name it.
+const AttributeSource = "source.address"
+
+// authzFilter asks weir who calls, on the routes that need a caller and do not lead to
+// extproc, which asks that itself. It is sent the headers that tell, and no others.
 func authzFilter() *hcmv3.HttpFilter {
 	return filter(filterAuthz, true, typed(&authzv3.ExtAuthz{
 		Services:            &authzv3.ExtAuthz_GrpcService{GrpcService: service(clusterAuthz, authzTimeout)},
@@ -152,10 +159,10 @@ func extProcFilter() *hcmv3.HttpFilter {
 			ResponseBodyMode:    extprocv3.ProcessingMode_NONE,
 			ResponseTrailerMode: extprocv3.ProcessingMode_SKIP,
 		},
-		ForwardRules: &extprocv3.HeaderForwardingRules{AllowedHeaders: exactly(
-			":path", ":status", "x-request-id", HeaderKey,
-			"content-type", "content-encoding", "retry-after", HeaderErrorSource, "traceparent", "tracestate",
-		)},
+		RequestAttributes: []string{AttributeSource},
+		ForwardRules: &extprocv3.HeaderForwardingRules{AllowedHeaders: exactly(append([]string{
+			":path", ":authority", ":status", HeaderKey, "content-type", "retry-after", HeaderErrorSource,
+		}, AuthzHeaders...)...)},
 	}))
 }
 

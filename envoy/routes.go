@@ -77,7 +77,7 @@ func forwarded(name string, match *routev3.RouteMatch, action *routev3.RouteActi
 	return &routev3.Route{
 		Name: name, Match: match,
 		Action:                 &routev3.Route_Route{Route: action},
-		TypedPerFilterConfig:   enabled(filterAuthz, filterExtProc),
+		TypedPerFilterConfig:   enabled(filterExtProc),
 		RequestHeadersToRemove: internalHeaders(),
 		// Applied before ext_proc adds weir's own.
 		ResponseHeadersToRemove: foreignHeaders(),
@@ -164,7 +164,7 @@ func entry(path string) *routev3.Route {
 			ClusterSpecifier: &routev3.RouteAction_ClusterHeader{ClusterHeader: HeaderCluster},
 			Timeout:          durationpb.New(0),
 		}},
-		TypedPerFilterConfig: enabled(filterAuthz, filterExtProc, filterLua),
+		TypedPerFilterConfig: enabled(filterExtProc, filterLua),
 	}
 }
 

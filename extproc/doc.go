@@ -1,9 +1,10 @@
-// Package extproc answers Envoy's ext_proc: may this request pass, to which
+// Package extproc answers Envoy's ext_proc: who calls, may this request pass, to which
 // upstream, and what did its answer cost?
 //
 // One gRPC stream is one exchange. Envoy sends, and waits for a reply to each:
 //
-//	request headers   noted; no body means a refusal
+//	request headers   package authz tells who calls, or refuses; the reply takes the
+//	                  credentials off; no body means a refusal
 //	request body      the whole of it: package gateway admits it, and the reply
 //	                  names the upstream's cluster, sets its credential, and
 //	                  changes the body where it has to; or it refuses

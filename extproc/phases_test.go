@@ -1,11 +1,13 @@
 package extproc_test
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/weir-gateway/weir/config"
+	"github.com/weir-gateway/weir/envoy"
 	"github.com/weir-gateway/weir/extproc/extproctest"
 	"github.com/weir-gateway/weir/ledger"
 )
@@ -179,7 +181,13 @@ func TestRefusals(t *testing.T) {
 		{"a path that Envoy should not ask about", request("/v1/other", plain), "500", "failed to handle"},
 		{"a key revoked meanwhile", withKey("disabled"), "401", "invalid_api_key"},
 		{"a key that is gone", withKey("gone"), "401", "invalid_api_key"},
-		{"no key at all", withKey(""), "401", "invalid_api_key"},
+		{"no key at all", by(""), "401", "didn't provide"},
+		{"an unknown key", by("sk-unknown-0123456789"), "401", "invalid_api_key"},
+		{"a disabled key", by("sk-old-0123456789"), "401", "invalid_api_key"},
+		{"a key from nowhere", by("sk-net-0123456789"), "403", "from this address"},
+		{"a key from another address", from("192.0.2.1:4711"), "403", "from this address"},
+		{"two hosts", request(chatPath, plain, extproctest.Header{Name: ":authority", Value: "a,b"}), "400", "more than one Host"},
+		{"a body that is compressed", request(chatPath, plain, extproctest.Header{Name: "content-encoding", Value: "gzip"}), "415", "Compressed"},
 	}
 	r := newRig(t)
 	for _, tt := range tests {
@@ -197,12 +205,50 @@ func TestRefusals(t *testing.T) {
 	r.records()
 }
 
+// withKey is a request whose caller another filter knows.
 func withKey(id string) extproctest.Exchange {
+	x := by("sk-unknown-0123456789")
+	x.Request = append(x.Request, extproctest.Header{Name: "x-weir-key", Value: id})
+	return x
+}
+
+// by is a request with that secret; "" is none.
+func by(secret string) extproctest.Exchange {
 	x := request(chatPath, plain)
-	for i := range x.Request {
-		if x.Request[i].Name == "x-weir-key" {
-			x.Request[i].Value = id
-		}
+	x.Request = slices.DeleteFunc(x.Request, func(h extproctest.Header) bool { return h.Name == "authorization" })
+	if secret != "" {
+		x.Request = append(x.Request, extproctest.Header{Name: "x-api-key", Value: secret})
 	}
 	return x
+}
+
+// from is a request from there, with a key that is for 10.0.0.0/8.
+func from(source string) extproctest.Exchange {
+	x := by("sk-net-0123456789")
+	x.Source = source
+	return x
+}
+
+// TestCallers has requests answered whose callers are told in every way there is. No
+// credential of theirs reaches the upstream.
+func TestCallers(t *testing.T) {
+	r := newRig(t)
+	for name, x := range map[string]extproctest.Exchange{
+		"by a bearer token":     request(chatPath, plain),
+		"from an address":       from("10.1.2.3:4711"),
+		"from one that is IPv6": from("[::ffff:10.1.2.3]:4711"),
+		"by another filter":     withKey("good"),
+	} {
+		x.Answer = sse(done)
+		result := r.run(x)
+		if !result.Forwarded || result.Immediate {
+			t.Errorf("%s: %s", name, result.Client.Body)
+		}
+		for _, header := range envoy.CredentialHeaders {
+			if got := result.Upstream.Get(header); got != "" && got != "Bearer sk-upstream" {
+				t.Errorf("%s: the upstream gets %s: %s", name, header, got)
+			}
+		}
+	}
+	r.records()
 }

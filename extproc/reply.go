@@ -13,10 +13,12 @@ import (
 	"github.com/weir-gateway/weir/openai"
 )
 
-// The replies that change nothing. They are shared: nobody writes to them.
+// The replies that tell nothing of an exchange. They are shared: nobody writes to them.
 var (
-	passRequestHeaders = &extprocv3.ProcessingResponse{
-		Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{}},
+	withoutCredentials = &extprocv3.ProcessingResponse{
+		Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{Response: &extprocv3.CommonResponse{
+			HeaderMutation: &extprocv3.HeaderMutation{RemoveHeaders: envoy.CredentialHeaders},
+		}}},
 	}
 	passResponseHeaders = &extprocv3.ProcessingResponse{
 		Response: &extprocv3.ProcessingResponse_ResponseHeaders{ResponseHeaders: &extprocv3.HeadersResponse{}},

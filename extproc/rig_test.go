@@ -3,25 +3,32 @@ package extproc_test
 import (
 	"bytes"
 	"encoding/json"
+	"net/netip"
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
+	"github.com/weir-gateway/weir/authz"
 	"github.com/weir-gateway/weir/config"
 	"github.com/weir-gateway/weir/extproc"
 	"github.com/weir-gateway/weir/extproc/extproctest"
 	"github.com/weir-gateway/weir/gateway"
 	"github.com/weir-gateway/weir/keyring"
 	"github.com/weir-gateway/weir/ledger"
+	"github.com/weir-gateway/weir/openai"
 	"github.com/weir-gateway/weir/ratelimit/memstore"
 	"github.com/weir-gateway/weir/telemetry"
 	"github.com/weir-gateway/weir/upstream"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// secret is the key of the caller "good".
+const secret = "sk-good-0123456789"
 
 // rig is a server with all that stands behind it, and no Envoy.
 type rig struct {
@@ -45,15 +52,22 @@ func newRig(t testing.TB, limits ...config.Limit) *rig {
 	}
 	r := &rig{t: t, store: memstore.New(memstore.Options{}), lines: &buffer{}}
 	r.ledger = ledger.New(r.lines, zerolog.Nop())
+	keys, metrics := keyring.Fixed(map[string]*keyring.Key{
+		secret: {ID: "good"}, "sk-old-0123456789": {ID: "disabled", Disabled: true},
+		"sk-net-0123456789": {ID: "net", CIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
+	}), telemetry.NewMetrics()
 	g, err := gateway.New(gateway.Options{
-		Config: cfg, Models: models, Limits: gateway.Direct(r.store), Ledger: r.ledger, Metrics: telemetry.NewMetrics(), Log: zerolog.Nop(),
-		Keys: keyring.Fixed(map[string]*keyring.Key{"secret": {ID: "good"}, "old": {ID: "disabled", Disabled: true}}),
+		Config: cfg, Models: models, Limits: gateway.Direct(r.store), Ledger: r.ledger, Metrics: metrics, Log: zerolog.Nop(), Keys: keys,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.server = extproc.New(g, false, zerolog.Nop())
+	r.server = extproc.New(authz.New(keys, nobodyDenied, metrics), g, false, zerolog.Nop())
 	return r
+}
+
+func nobodyDenied(*keyring.Key, openai.Endpoint, string, telemetry.TraceContext, time.Time) *openai.Error {
+	return nil
 }
 
 // run carries an exchange and fails the test where Envoy would fail the request.
@@ -108,7 +122,7 @@ func request(path, body string, headers ...extproctest.Header) extproctest.Excha
 		Request: append([]extproctest.Header{
 			{Name: ":path", Value: path},
 			{Name: "x-request-id", Value: "r-1"},
-			{Name: "x-weir-key", Value: "good"},
+			{Name: "authorization", Value: "Bearer " + secret},
 			{Name: "content-length", Value: strconv.Itoa(len(body))},
 		}, headers...),
 		Body: []byte(body),

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/weir-gateway/weir/authz"
 	"github.com/weir-gateway/weir/envoy"
 	"github.com/weir-gateway/weir/gateway"
 )
@@ -18,15 +19,16 @@ import (
 // Server is the ext_proc service.
 type Server struct {
 	extprocv3.UnimplementedExternalProcessorServer
+	callers *authz.Server
 	gateway *gateway.Gateway
 	noted   bool
 	log     zerolog.Logger
 }
 
-// New returns a server that asks that gateway. noted has it tell Envoy whose each
+// New returns a server that asks callers who calls, and the gateway for the rest. noted has it tell Envoy whose each
 // exchange is and what it took, for Envoy's access log.
-func New(g *gateway.Gateway, noted bool, log zerolog.Logger) *Server {
-	return &Server{gateway: g, noted: noted, log: log}
+func New(callers *authz.Server, g *gateway.Gateway, noted bool, log zerolog.Logger) *Server {
+	return &Server{callers: callers, gateway: g, noted: noted, log: log}
 }
 
 // Process serves one exchange, or one attempt of an exchange: it answers every
@@ -48,7 +50,7 @@ func (s *Server) Process(grpc extprocv3.ExternalProcessor_ProcessServer) (err er
 	if slices.Contains(metadata.ValueFromIncomingContext(ctx, envoy.ServiceKey), envoy.ServiceAttempts) {
 		return s.serveAttempt(grpc)
 	}
-	st = &stream{gateway: s.gateway, log: s.log, noted: s.noted, send: grpc.Send}
+	st = &stream{callers: s.callers, gateway: s.gateway, log: s.log, noted: s.noted, send: grpc.Send}
 	defer st.end()
 	for {
 		in, err := grpc.Recv()

@@ -2,6 +2,7 @@ package extproc
 
 import (
 	"context"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/weir-gateway/weir/authz"
 	"github.com/weir-gateway/weir/envoy"
 	"github.com/weir-gateway/weir/gateway"
 	"github.com/weir-gateway/weir/openai"
@@ -20,6 +22,7 @@ import (
 // stream is the state of one exchange. It belongs to the goroutine that serves the
 // gRPC stream, and to the watch over an answer, if there is one.
 type stream struct {
+	callers *authz.Server
 	gateway *gateway.Gateway
 	log     zerolog.Logger
 	noted   bool // for an access log
@@ -52,7 +55,7 @@ func (s *stream) answer(ctx context.Context, in *extprocv3.ProcessingRequest) er
 func (s *stream) step(ctx context.Context, in *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
 	switch m := in.GetRequest().(type) {
 	case *extprocv3.ProcessingRequest_RequestHeaders:
-		return s.requestHeaders(m.RequestHeaders)
+		return s.requestHeaders(m.RequestHeaders, in.GetAttributes())
 	case *extprocv3.ProcessingRequest_RequestBody:
 		return s.requestBody(ctx, m.RequestBody)
 	case *extprocv3.ProcessingRequest_ResponseHeaders:
@@ -67,13 +70,18 @@ func (s *stream) step(ctx context.Context, in *extprocv3.ProcessingRequest) *ext
 	return s.failed("Envoy sent a message that weir does not know")
 }
 
-func (s *stream) requestHeaders(m *extprocv3.HttpHeaders) *extprocv3.ProcessingResponse {
+// requestHeaders learns who calls, and what for. An Envoy that others have configured may
+// have asked authz before, which has put the caller's id in; no client can.
+func (s *stream) requestHeaders(m *extprocv3.HttpHeaders, attributes map[string]*structpb.Struct) *extprocv3.ProcessingResponse {
 	s.call.Start = time.Now()
-	for _, h := range m.GetHeaders().GetHeaders() {
+	asked := authz.Request{Headers: m.GetHeaders().GetHeaders(), Start: s.call.Start}
+	for _, h := range asked.Headers {
 		switch h.GetKey() {
 		case ":path":
-			path, _, _ := strings.Cut(envoy.HeaderValue(h), "?")
-			s.call.Endpoint = openai.EndpointOf(path)
+			asked.Path, _, _ = strings.Cut(envoy.HeaderValue(h), "?")
+			s.call.Endpoint = openai.EndpointOf(asked.Path)
+		case ":authority":
+			asked.Host = envoy.HeaderValue(h)
 		case "x-request-id":
 			s.call.RequestID = envoy.HeaderValue(h)
 		case "content-type":
@@ -86,10 +94,28 @@ func (s *stream) requestHeaders(m *extprocv3.HttpHeaders) *extprocv3.ProcessingR
 			s.call.KeyID = envoy.HeaderValue(h)
 		}
 	}
+	if s.call.KeyID == "" {
+		asked.Source = sourceOf(attributes)
+		key, err := s.callers.Caller(&asked)
+		if err != nil {
+			return immediate(err)
+		}
+		s.call.KeyID = key.ID
+	}
 	if m.GetEndOfStream() {
 		return s.admit(context.Background(), nil) // which says that the body is empty
 	}
-	return passRequestHeaders
+	return withoutCredentials
+}
+
+// sourceOf is the client's address; the zero Addr if Envoy does not tell.
+func sourceOf(attributes map[string]*structpb.Struct) netip.Addr {
+	for _, a := range attributes { // of one filter
+		if source, err := netip.ParseAddrPort(a.GetFields()[envoy.AttributeSource].GetStringValue()); err == nil {
+			return source.Addr()
+		}
+	}
+	return netip.Addr{}
 }
 
 func (s *stream) requestBody(ctx context.Context, m *extprocv3.HttpBody) *extprocv3.ProcessingResponse {

@@ -104,8 +104,9 @@ func newServer(cfg *config.Config, load func() (*config.Config, error), keys *ke
 	}
 	noted := cfg.Envoy.AccessLog != ""
 	s.grpc = newGRPC(cfg.Envoy.MaxRequestBytes)
-	authv3.RegisterAuthorizationServer(s.grpc, authz.New(keys, s.denied, metrics))
-	extprocv3.RegisterExternalProcessorServer(s.grpc, extproc.New(s.gateway, noted, log))
+	callers := authz.New(keys, s.denied, metrics)
+	authv3.RegisterAuthorizationServer(s.grpc, callers)
+	extprocv3.RegisterExternalProcessorServer(s.grpc, extproc.New(callers, s.gateway, noted, log))
 	accesslogv3.RegisterAccessLogServiceServer(s.grpc, answers.NewAccessLog(s.gateway, log))
 	s.api, err = api.New(api.Options{
 		Models: s.upstreams, Keys: keys, Metrics: metrics, Limits: s.gateway.KeyUsage, Store: s.store.health, Config: s.reloader.health,

@@ -11,6 +11,9 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	filterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/weir-gateway/weir/envoy"
 )
 
 // Header is a header of a request or an answer.
@@ -19,6 +22,7 @@ type Header struct{ Name, Value string }
 // Exchange is what the two sides of Envoy do.
 type Exchange struct {
 	Request []Header // pseudo headers too
+	Source  string   // the client's address and port; "": Envoy does not tell
 	Body    []byte   // nil: the request ends with its headers
 	Answer  *Answer  // nil: the client leaves before there is one
 }
@@ -108,9 +112,15 @@ func (d *driver) exchange(x Exchange) error {
 // request sends headers and the buffered body.
 func (d *driver) request(x Exchange) error {
 	d.result.Upstream = Message{Headers: slices.Clone(x.Request), Body: x.Body}
-	reply, err := d.ask(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestHeaders{
+	first := &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestHeaders{
 		RequestHeaders: &extprocv3.HttpHeaders{Headers: headerMap(x.Request), EndOfStream: x.Body == nil},
-	}})
+	}}
+	if x.Source != "" {
+		first.Attributes = map[string]*structpb.Struct{"envoy.filters.http.ext_proc": {
+			Fields: map[string]*structpb.Value{envoy.AttributeSource: structpb.NewStringValue(x.Source)},
+		}}
+	}
+	reply, err := d.ask(first)
 	if err != nil {
 		return err
 	}
