@@ -12,6 +12,7 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/weir-gateway/weir/envoy"
 	"github.com/weir-gateway/weir/keyring"
@@ -46,11 +47,11 @@ type Request struct {
 }
 
 // Check tells who calls, or refuses. It never fails.
-func (s *Server) Check(_ context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	a := req.GetAttributes()
 	r := &Request{
 		Path: a.GetRequest().GetHttp().GetPath(), Host: a.GetRequest().GetHttp().GetHost(),
-		Source: sourceOf(a), Headers: headersOf(a), Start: time.Now(),
+		Source: sourceOf(ctx, a), Headers: headersOf(a), Start: time.Now(),
 	}
 	key, err := s.Caller(r)
 	if err != nil {
@@ -121,9 +122,13 @@ func forbidden(message string) *openai.Error {
 }
 
 // sourceOf is the client's address; the zero Addr, which no range holds, if
-// Envoy does not tell.
-func sourceOf(a *authv3.AttributeContext) netip.Addr {
-	addr, err := netip.ParseAddr(a.GetSource().GetAddress().GetSocketAddress().GetAddress())
+// Envoy does not tell. An Envoy that weir has not configured tells that of the connection.
+func sourceOf(ctx context.Context, a *authv3.AttributeContext) netip.Addr {
+	text := a.GetSource().GetAddress().GetSocketAddress().GetAddress()
+	if told := metadata.ValueFromIncomingContext(ctx, envoy.SourceKey); len(told) == 1 {
+		text = told[0]
+	}
+	addr, err := netip.ParseAddr(text)
 	if err != nil {
 		return netip.Addr{}
 	}

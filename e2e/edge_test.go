@@ -230,3 +230,36 @@ func TestWhoTheClientIs(t *testing.T) {
 		}
 	}
 }
+
+// TestAddressesOfKeys has keys used that are for some addresses only, behind a load
+// balancer, on paths of both filters.
+func TestAddressesOfKeys(t *testing.T) {
+	t.Parallel()
+	r := start(t, fixture{extra: "envoy: {trusted_proxies: 1}\n", keys: `
+  - {id: ten, secret: sk-test-ten-0123456789, cidrs: [10.0.0.0/8]}
+  - {id: six, secret: sk-test-six-0123456789, cidrs: ["2001:db8::/32"]}
+`})
+	for _, tt := range []struct {
+		key, from string
+		status    int
+	}{
+		{"ten", "10.1.2.3", 200},
+		{"ten", "192.0.2.9, 10.1.2.3", 200},
+		{"ten", "::ffff:10.1.2.3", 200},
+		{"six", "2001:db8::7", 200},
+		{"ten", "192.0.2.1", 403},
+		{"ten", "10.1.2.3, 192.0.2.1", 403},
+		{"six", "10.1.2.3", 403},
+	} {
+		headers := []string{"Authorization", "Bearer sk-test-" + tt.key + "-0123456789", "X-Forwarded-For", tt.from}
+		for path, got := range map[string]reply{
+			"/v1/chat/completions": r.post(chat(), headers...),
+			"/v1/models":           r.do(http.MethodGet, "/v1/models", "", headers...),
+			"/v1/key":              r.do(http.MethodGet, "/v1/key", "", headers...),
+		} {
+			if got.status != tt.status {
+				t.Errorf("%s by %s from %s: status %d, want %d: %s", path, tt.key, tt.from, got.status, tt.status, got.body)
+			}
+		}
+	}
+}

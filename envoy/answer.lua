@@ -191,6 +191,7 @@ local function reader(note, strip, cut)
     if not has_usage(event) then
       return false
     end
+    head = nil -- it may be one to take out, and so may the next
     local key, of = "whole", "[]"
     if choices then
       local index = tonumber((event:match('"index"%s*:%s*(%d+)') or "0"):sub(1, 9))

@@ -248,6 +248,17 @@ func TestScriptLetsLongEventsPass(t *testing.T) {
 	}
 }
 
+// TestScriptTakesOutLikeEvents sends events alike that are all to be taken out, although
+// they hold text.
+func TestScriptTakesOutLikeEvents(t *testing.T) {
+	t.Parallel()
+	const event = "data: {\"choices\":[],\"usage\":{\"completion_tokens\":1},\"text\":\"a\"}\n\n"
+	s := runScript(t, envoy.AnswerStrip, []byte(event), []byte(event), []byte(event), []byte("data: [DONE]\n\n"), nil)
+	if want := "data: [DONE]\n\n"; s.body() != want {
+		t.Errorf("the client gets %q, want %q", s.body(), want)
+	}
+}
+
 // TestScriptBearsLies sends what no server means: it must neither fail nor take long.
 func TestScriptBearsLies(t *testing.T) {
 	t.Parallel()

@@ -45,8 +45,8 @@ const (
 // ClusterOf is the name of the Envoy cluster of an upstream.
 func ClusterOf(upstream string) string { return "upstream_" + upstream }
 
-// grpcCluster reaches weir's gRPC services. authz and extproc have one each:
-// every open answer holds a stream of extproc's, and must not use up authz's.
+// grpcCluster reaches weir's gRPC services. authz and extproc have one each: every open
+// answer holds a stream of extproc's, and looking at one's limits must not wait for that.
 func grpcCluster(name, path string) *clusterv3.Cluster {
 	return &clusterv3.Cluster{
 		Name:                          name,

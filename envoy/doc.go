@@ -79,6 +79,10 @@ const (
 	// AttributeCluster is the cluster of an attempt.
 	AttributeCluster = "xds.cluster_name"
 
+	// SourceKey is the gRPC metadata that tells authz the client's address, as the
+	// site's trusted proxies have it.
+	SourceKey = "x-weir-source"
+
 	// ServiceKey is the gRPC metadata that tells which of Envoy's filters asks:
 	// ServiceAttempts for the attempts' own.
 	ServiceKey      = "x-weir-filter"

@@ -124,8 +124,11 @@ const AttributeSource = "source.address"
 // authzFilter asks weir who calls, on the routes that need a caller and do not lead to
 // extproc, which asks that itself. It is sent the headers that tell, and no others.
 func authzFilter() *hcmv3.HttpFilter {
+	grpc := service(clusterAuthz, authzTimeout)
+	// What ext_authz itself tells is the address of the connection.
+	grpc.InitialMetadata = []*corev3.HeaderValue{{Key: SourceKey, Value: "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}}
 	return filter(filterAuthz, true, typed(&authzv3.ExtAuthz{
-		Services:            &authzv3.ExtAuthz_GrpcService{GrpcService: service(clusterAuthz, authzTimeout)},
+		Services:            &authzv3.ExtAuthz_GrpcService{GrpcService: grpc},
 		TransportApiVersion: corev3.ApiVersion_V3,
 		StatusOnError:       &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
 		EncodeRawHeaders:    true,
@@ -161,7 +164,7 @@ func extProcFilter() *hcmv3.HttpFilter {
 		},
 		RequestAttributes: []string{AttributeSource},
 		ForwardRules: &extprocv3.HeaderForwardingRules{AllowedHeaders: exactly(append([]string{
-			":path", ":authority", ":status", HeaderKey, "content-type", "retry-after", HeaderErrorSource,
+			":path", ":authority", ":status", "content-type", "retry-after", HeaderErrorSource,
 		}, AuthzHeaders...)...)},
 	}))
 }

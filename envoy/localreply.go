@@ -55,7 +55,7 @@ type localError struct {
 // localErrors are the answers, in the order in which they are tried.
 var localErrors = []localError{
 	// Without weir no request has a cluster to go to.
-	{`response.code_details.startsWith("ext_authz") || response.code_details.startsWith("ext_proc") || response.code_details == "cluster_not_found"`, openai.Error{
+	{`response.code_details.startsWith("ext_authz") || response.code_details.startsWith("ext_proc") || response.code_details == "cluster_not_found" && !("` + HeaderCluster + `" in request.headers)`, openai.Error{
 		Status: http.StatusServiceUnavailable, Type: openai.TypeUnavailable, Code: openai.CodeOverloaded, RetryAfter: time.Second,
 		Message: "The gateway cannot decide about requests at the moment. Try again shortly.",
 	}},

@@ -182,6 +182,8 @@ func TestRefusals(t *testing.T) {
 		{"a key revoked meanwhile", withKey("disabled"), "401", "invalid_api_key"},
 		{"a key that is gone", withKey("gone"), "401", "invalid_api_key"},
 		{"no key at all", by(""), "401", "didn't provide"},
+		{"a caller beside an unknown key", request(chatPath, plain,
+			extproctest.Header{Name: "x-weir-key", Value: "good"}, extproctest.Header{Name: "api-key", Value: "sk-unknown-0123456789"}), "401", "two different"},
 		{"an unknown key", by("sk-unknown-0123456789"), "401", "invalid_api_key"},
 		{"a disabled key", by("sk-old-0123456789"), "401", "invalid_api_key"},
 		{"a key from nowhere", by("sk-net-0123456789"), "403", "from this address"},
@@ -207,7 +209,7 @@ func TestRefusals(t *testing.T) {
 
 // withKey is a request whose caller another filter knows.
 func withKey(id string) extproctest.Exchange {
-	x := by("sk-unknown-0123456789")
+	x := by("")
 	x.Request = append(x.Request, extproctest.Header{Name: "x-weir-key", Value: id})
 	return x
 }

@@ -3,6 +3,7 @@ package extproc
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -71,10 +72,12 @@ func (s *stream) step(ctx context.Context, in *extprocv3.ProcessingRequest) *ext
 }
 
 // requestHeaders learns who calls, and what for. An Envoy that others have configured may
-// have asked authz before, which has put the caller's id in; no client can.
+// have asked authz before, which has put the caller's id in and taken the credentials off:
+// beside one, an id is nobody's word.
 func (s *stream) requestHeaders(m *extprocv3.HttpHeaders, attributes map[string]*structpb.Struct) *extprocv3.ProcessingResponse {
 	s.call.Start = time.Now()
 	asked := authz.Request{Headers: m.GetHeaders().GetHeaders(), Start: s.call.Start}
+	credential := false
 	for _, h := range asked.Headers {
 		switch h.GetKey() {
 		case ":path":
@@ -92,9 +95,11 @@ func (s *stream) requestHeaders(m *extprocv3.HttpHeaders, attributes map[string]
 			s.call.Trace.AddState(envoy.HeaderValue(h))
 		case envoy.HeaderKey:
 			s.call.KeyID = envoy.HeaderValue(h)
+		default:
+			credential = credential || slices.Contains(envoy.CredentialHeaders, h.GetKey())
 		}
 	}
-	if s.call.KeyID == "" {
+	if s.call.KeyID == "" || credential {
 		asked.Source = sourceOf(attributes)
 		key, err := s.callers.Caller(&asked)
 		if err != nil {

@@ -205,7 +205,7 @@ func envoy() board {
 			}},
 		}},
 		{"weir's answers to Envoy", []panel{
-			{title: "ext_authz", about: "Who lists models or looks at its own limits; all others are asked about by ext_proc.", unit: units.RequestsPerSecond, queries: []query{
+			{title: "ext_authz", about: "Who lists models, looks at its own limits, or sends more than max_request_bytes; all others are asked about by ext_proc.", unit: units.RequestsPerSecond, queries: []query{
 				{rate("envoy_http_ext_authz_ok", "", public), "ok"},
 				{rate("envoy_http_ext_authz_denied", "", public), "denied"},
 				{rate("envoy_http_ext_authz_error", "", public), "no answer"},
@@ -213,6 +213,7 @@ func envoy() board {
 			{title: "ext_proc", unit: units.RequestsPerSecond, queries: []query{
 				{rate("envoy_http_ext_proc_streams_started", "", public), "started"},
 				{rate("envoy_http_ext_proc_streams_failed", "", public), "failed"},
+				{rate("envoy_http_ext_proc_message_timeouts", "", public), "no answer in time"},
 			}},
 		}},
 		{"Itself", []panel{

@@ -133,7 +133,7 @@ func envoyAlerts() []rule {
 	return []rule{
 		alert("WeirEnvoyDown", critical, `up{job="envoy"} == 0 and on (instance) up{job="weir"} == 1`, "1m", "weir at {{ $labels.instance }} does not reach its Envoy."),
 		alert("WeirEnvoyAsksInVain", critical,
-			`rate(envoy_http_ext_authz_error[5m]) > 0 or rate(envoy_http_ext_proc_streams_failed[5m]) > 0`, "2m", "Envoy at {{ $labels.instance }} asks weir and gets no answer."),
+			`rate(envoy_http_ext_authz_error[5m]) > 0 or rate(envoy_http_ext_proc_streams_failed[5m]) > 0 or rate(envoy_http_ext_proc_message_timeouts[5m]) > 0`, "2m", "Envoy at {{ $labels.instance }} asks weir and gets no answer."),
 		alert("WeirEnvoyOverloaded", critical, `envoy_overload_envoy_overload_actions_stop_accepting_requests_active == 1`, "1m", "Envoy at {{ $labels.instance }} refuses requests, for want of memory."),
 		alert("WeirEnvoyConfigRejected", critical,
 			`increase(envoy_cluster_manager_cds_update_rejected[15m]) > 0 or increase(envoy_http_rds_update_rejected[15m]) > 0`, "", "Envoy at {{ $labels.instance }} rejected what weir generated."),

@@ -224,6 +224,7 @@ func alertCases() []alertCase {
 		{"WeirEnvoyDown", "weir is gone, which tells of it", up("weir", 0) + up("envoy", 0), soon, nil, ""},
 		{"WeirEnvoyAsksInVain", "no answer of ext_authz", growing(`envoy_http_ext_authz_error{`+replica+`}`, 3), 10 * time.Minute, only, ""},
 		{"WeirEnvoyAsksInVain", "no answer of ext_proc", growing(`envoy_http_ext_proc_streams_failed{`+replica+`}`, 3), 10 * time.Minute, only, ""},
+		{"WeirEnvoyAsksInVain", "no answer of ext_proc in time", growing(`envoy_http_ext_proc_message_timeouts{`+replica+`}`, 3), 10 * time.Minute, only, ""},
 		{"WeirEnvoyAsksInVain", "all is well", growing(`envoy_http_ext_authz_error{`+replica+`}`, 0), 10 * time.Minute, nil, ""},
 		{"WeirEnvoyOverloaded", "no memory", gauge("envoy_overload_envoy_overload_actions_stop_accepting_requests_active", "", 1), soon, only, ""},
 		{"WeirEnvoyOverloaded", "memory", gauge("envoy_overload_envoy_overload_actions_stop_accepting_requests_active", "", 0), soon, nil, ""},
