@@ -14,17 +14,12 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/weir-gateway/weir/admin"
 	adminv1 "github.com/weir-gateway/weir/proto/weir/admin/v1"
 )
 
 // keysEachPage bounds how many keys' limits the store is asked about at once.
 const keysEachPage = 25
-
-// states are those of keys, as forms and pages name them.
-var states = map[adminv1.KeyState]string{
-	adminv1.KeyState_KEY_STATE_ACTIVE: "active", adminv1.KeyState_KEY_STATE_DISABLED: "disabled",
-	adminv1.KeyState_KEY_STATE_EXPIRED: "expired", adminv1.KeyState_KEY_STATE_REVOKED: "revoked",
-}
 
 // keyRow is a key, and where the limits stand that are its own.
 type keyRow struct {
@@ -33,7 +28,7 @@ type keyRow struct {
 }
 
 // Status is the key's state in a word.
-func (k keyRow) Status() string { return states[k.GetState()] }
+func (k keyRow) Status() string { return admin.KeyStateWord(k.GetState()) }
 
 // Path is the address of the key's page.
 func (k keyRow) Path() string { return keyPath(k.GetId()) }
@@ -65,7 +60,7 @@ func (d *Dashboard) keys(r *http.Request) (*view, error) {
 		b.Stale = sentence(err)
 	}
 	list := slices.DeleteFunc(resp.Msg.GetKeys(), func(k *adminv1.Key) bool {
-		return b.State != "" && states[k.GetState()] != b.State ||
+		return b.State != "" && admin.KeyStateWord(k.GetState()) != b.State ||
 			b.Query != "" && !contains(b.Query, k.GetId(), k.GetLabel(), k.GetUser(), k.GetTeam(), k.GetPlan())
 	})
 	b.Pager = newPager(r, len(list), keysEachPage)

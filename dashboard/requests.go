@@ -7,16 +7,12 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/weir-gateway/weir/admin"
 	adminv1 "github.com/weir-gateway/weir/proto/weir/admin/v1"
 )
 
 // requestsMost bounds how many requests in flight a page lists.
 const requestsMost = 100
-
-var phases = map[adminv1.ExchangePhase]string{
-	adminv1.ExchangePhase_EXCHANGE_PHASE_WAITING: "waiting", adminv1.ExchangePhase_EXCHANGE_PHASE_ANSWERING: "answering",
-	adminv1.ExchangePhase_EXCHANGE_PHASE_ANSWERING_NATIVELY: "answering", adminv1.ExchangePhase_EXCHANGE_PHASE_SETTLED: "settled",
-}
 
 // requestsPage is the page of requests in flight.
 type requestsPage struct {
@@ -34,7 +30,7 @@ type requestRow struct {
 func (r requestRow) Name() string { return cmp.Or(r.GetRequestId(), r.GetId()) }
 
 // Status is a word for its phase.
-func (r requestRow) Status() string { return phases[r.GetPhase()] }
+func (r requestRow) Status() string { return admin.PhaseWord(r.Exchange) }
 
 // KeyPath is the page of its key.
 func (r requestRow) KeyPath() string { return keyPath(r.GetKey()) }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/weir-gateway/weir/admin"
 	adminv1 "github.com/weir-gateway/weir/proto/weir/admin/v1"
 	"github.com/weir-gateway/weir/protoprint"
 )
@@ -39,15 +40,11 @@ func (c *keysListCmd) Run(e *env) error {
 	fmt.Fprintln(table, "ID\tSTATE\tLABEL\tUSER\tTEAM\tPLAN\tEXPIRES\tMODELS")
 	for _, k := range resp.Msg.GetKeys() {
 		fmt.Fprintln(table, strings.Join([]string{
-			k.GetId(), stateName(k.GetState()), cmp.Or(k.GetLabel(), "-"), cmp.Or(k.GetUser(), "-"), cmp.Or(k.GetTeam(), "-"), cmp.Or(k.GetPlan(), "-"),
+			k.GetId(), admin.KeyStateWord(k.GetState()), cmp.Or(k.GetLabel(), "-"), cmp.Or(k.GetUser(), "-"), cmp.Or(k.GetTeam(), "-"), cmp.Or(k.GetPlan(), "-"),
 			timeText(k.GetExpires(), "never"), cmp.Or(strings.Join(k.GetModels(), ", "), "all"),
 		}, "\t"))
 	}
 	return table.Flush()
-}
-
-func stateName(s adminv1.KeyState) string {
-	return strings.ToLower(strings.TrimPrefix(s.String(), "KEY_STATE_"))
 }
 
 // timeText is a time as people read it.
@@ -88,7 +85,7 @@ func (f clientKeyFlags) shown(e *env, m proto.Message, k *adminv1.Key) error {
 		}
 	}
 	line("id", k.GetId())
-	line("state", stateName(k.GetState()))
+	line("state", admin.KeyStateWord(k.GetState()))
 	line("label", k.GetLabel())
 	line("user", k.GetUser())
 	line("team", k.GetTeam())

@@ -17,7 +17,6 @@ import (
 
 	"github.com/weir-gateway/weir/admin"
 	"github.com/weir-gateway/weir/gateway"
-	adminv1 "github.com/weir-gateway/weir/proto/weir/admin/v1"
 	"github.com/weir-gateway/weir/protoprint"
 	"github.com/weir-gateway/weir/upstream"
 	"github.com/weir-gateway/weir/upstream/pool"
@@ -279,21 +278,6 @@ func bar(share float64) string {
 	return strings.Repeat("█", full) + strings.Repeat("░", width-full)
 }
 
-// phase is a word for how far a request is.
-func phase(x *adminv1.Exchange) string {
-	switch x.GetPhase() {
-	case adminv1.ExchangePhase_EXCHANGE_PHASE_ANSWERING, adminv1.ExchangePhase_EXCHANGE_PHASE_ANSWERING_NATIVELY:
-		if x.GetStream() {
-			return "streaming"
-		}
-		return "answering"
-	case adminv1.ExchangePhase_EXCHANGE_PHASE_SETTLED:
-		return "ending"
-	case adminv1.ExchangePhase_EXCHANGE_PHASE_WAITING, adminv1.ExchangePhase_EXCHANGE_PHASE_UNSPECIFIED:
-	}
-	return "waiting"
-}
-
 // running are the requests in flight, the oldest first.
 func (v *view) running() []string {
 	if len(v.now.running) == 0 {
@@ -302,7 +286,7 @@ func (v *view) running() []string {
 	t := table{left: 6, width: v.width, head: []string{"REQUEST", "KEY", "USER", "MODEL", "UPSTREAM", "PHASE", "RESERVED", "FOR"}}
 	for _, x := range v.now.running {
 		t.rows = append(t.rows, []string{
-			cmp.Or(x.GetRequestId(), x.GetId()), x.GetKey(), cmp.Or(x.GetUser(), "-"), x.GetModel(), x.GetUpstream(), phase(x),
+			cmp.Or(x.GetRequestId(), x.GetId()), x.GetKey(), cmp.Or(x.GetUser(), "-"), x.GetModel(), x.GetUpstream(), admin.PhaseWord(x),
 			short(float64(x.GetReservedTokens())), v.now.at.Sub(x.GetStarted().AsTime()).Round(100 * time.Millisecond).String(),
 		})
 	}
