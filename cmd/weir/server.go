@@ -126,7 +126,7 @@ func newServer(cfg *config.Config, load func() (*config.Config, error), keys *ke
 		mux := http.NewServeMux()
 		mux.Handle("GET /metrics", metrics.Handler())
 		mux.Handle("GET /metrics/envoy", envoyMetrics(sockets.Admin, log))
-		s.metrics = newHTTP(mux)
+		s.metrics = newHTTP(admin.SameHost(mux))
 	}
 	registerGauges(metrics, s)
 	return s, nil
@@ -157,7 +157,7 @@ func (s *server) openAdmin(metrics *telemetry.Metrics) (err error) {
 			return err
 		}
 	}
-	s.admin = newHTTP(handler)
+	s.admin = newHTTP(admin.SameHost(handler))
 	s.admin.ReadTimeout = 30 * time.Second // strangers reach it, and bodies are read before a token is seen
 	// gRPC speaks HTTP/2, here without TLS: the network is the operator's.
 	s.admin.Protocols = &http.Protocols{}
