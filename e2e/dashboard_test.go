@@ -195,7 +195,7 @@ func TestDashboardInABrowser(t *testing.T) {
 
 	step("in flight", func(t *testing.T) {
 		b.open("/dashboard/requests?key=good")
-		b.shows(id, "ann", "answering", "stream", "sim")
+		b.shows(id, "ann", "streaming", "stream", "sim")
 		if n := eval[int](b, `document.querySelectorAll("tbody tr").length`); n != 1 {
 			t.Errorf("%d requests of key good", n)
 		}
