@@ -39,8 +39,10 @@ func New(keys *keyring.Keyring, denied Denied, metrics *telemetry.Metrics) *Serv
 
 // Request is what there is to tell of who sends a request, before its body is there.
 type Request struct {
-	Path    string // with its query or without
+	Path    string // without its query
 	Host    string
+	ID      string // the request's
+	Trace   telemetry.TraceContext
 	Source  netip.Addr // the client's; the zero Addr, which no range holds, if nobody tells
 	Headers []*corev3.HeaderValue
 	Start   time.Time
@@ -49,9 +51,11 @@ type Request struct {
 // Check tells who calls, or refuses. It never fails.
 func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	a := req.GetAttributes()
+	path, _, _ := strings.Cut(a.GetRequest().GetHttp().GetPath(), "?")
+	headers := headersOf(a)
 	r := &Request{
-		Path: a.GetRequest().GetHttp().GetPath(), Host: a.GetRequest().GetHttp().GetHost(),
-		Source: sourceOf(ctx, a), Headers: headersOf(a), Start: time.Now(),
+		Path: path, Host: a.GetRequest().GetHttp().GetHost(), ID: requestID(headers), Trace: traceOf(headers),
+		Source: sourceOf(ctx, a), Headers: headers, Start: time.Now(),
 	}
 	key, err := s.Caller(r)
 	if err != nil {
@@ -63,15 +67,14 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.C
 // Caller is the key that a request may be answered for, or why it may not, in the dialect
 // of its path.
 func (s *Server) Caller(r *Request) (*keyring.Key, *openai.Error) {
-	r.Path, _, _ = strings.Cut(r.Path, "?")
-	ep, id := openai.EndpointOf(r.Path), requestID(r.Headers)
+	ep := openai.EndpointOf(r.Path)
 	key, err := s.caller(r)
 	if err != nil {
 		s.metrics.Answered(endpointName(r.Path), err.Status, err.Type, time.Since(r.Start))
-		return nil, err.For(ep, id)
+		return nil, err.For(ep, r.ID)
 	}
-	if err := s.denied(key, ep, id, traceOf(r.Headers), r.Start); err != nil {
-		return nil, err.For(ep, id)
+	if err := s.denied(key, ep, r.ID, r.Trace, r.Start); err != nil {
+		return nil, err.For(ep, r.ID)
 	}
 	return key, nil
 }

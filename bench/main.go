@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -43,10 +42,10 @@ type cli struct {
 
 // runCmd is the benchmark.
 type runCmd struct {
-	Rounds int    `default:"5" help:"How often each chain is measured (${default}); what other programs disturb is measured again."`
-	Loads  string `placeholder:"NAME,…" help:"Only these loads; prints each round of them."`
-	Quick  bool   `help:"A smoke run of less than a minute; its figures are rough."`
-	JSON   string `name:"json" placeholder:"FILE" help:"Write the figures of every run to a file."`
+	Rounds int      `default:"5" help:"How often each chain is measured (${default}); what other programs disturb is measured again."`
+	Loads  []string `placeholder:"NAME,…" xor:"loads,json" help:"Only these loads; prints each round of them."`
+	Quick  bool     `help:"A smoke run of less than a minute; its figures are rough."`
+	JSON   string   `name:"json" xor:"loads,json" placeholder:"FILE" help:"Write the figures of every run to a file."`
 }
 
 // Run measures.
@@ -57,8 +56,8 @@ func (c *runCmd) Run(ctx context.Context) error {
 	if c.Quick {
 		p = quickPlan()
 	}
-	if c.Loads != "" {
-		if err := p.only(strings.Split(c.Loads, ",")); err != nil {
+	if c.Loads != nil {
+		if err := p.only(c.Loads); err != nil {
 			return err
 		}
 	}
@@ -80,7 +79,7 @@ func (c *runCmd) Run(ctx context.Context) error {
 		return err
 	}
 	r := newReport(about, p, runs)
-	if c.Loads != "" {
+	if c.Loads != nil {
 		return r.printRounds(os.Stdout)
 	}
 	if err := r.print(os.Stdout); err != nil || c.JSON == "" {

@@ -100,7 +100,7 @@ func (s *stream) requestHeaders(m *extprocv3.HttpHeaders, attributes map[string]
 		}
 	}
 	if s.call.KeyID == "" || credential {
-		asked.Source = sourceOf(attributes)
+		asked.ID, asked.Trace, asked.Source = s.call.RequestID, s.call.Trace, sourceOf(attributes)
 		key, err := s.callers.Caller(&asked)
 		if err != nil {
 			return immediate(err)

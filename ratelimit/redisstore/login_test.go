@@ -64,7 +64,7 @@ func TestTLS(t *testing.T) {
 	dir := t.TempDir()
 	certificate(t, dir, "server")
 	certificate(t, dir, "other")
-	_, port, _ := net.SplitHostPort(listenOnce(t))
+	_, port, _ := net.SplitHostPort(freeAddr(t))
 	redistest.Start(t, "--tls-port", port, "--tls-cert-file", filepath.Join(dir, "server.pem"),
 		"--tls-key-file", filepath.Join(dir, "server.key"), "--tls-ca-cert-file", filepath.Join(dir, "server.pem"),
 		"--tls-auth-clients", "no")
@@ -84,8 +84,8 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// listenOnce answers an address that is free.
-func listenOnce(t *testing.T) string {
+// freeAddr is an address that nobody listens at, at the moment.
+func freeAddr(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -43,7 +43,7 @@ func startToxiproxy(t *testing.T) *toxiproxy {
 	cmd := exec.CommandContext(t.Context(), program, "-host", "127.0.0.1", "-port", port)
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(os.Interrupt) }, 5*time.Second
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -110,15 +110,4 @@ func (p *toxiproxy) call(method, path string, body any) error {
 		err = fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, said)
 	}
 	return err
-}
-
-// freeAddr is an address that nobody listens on at the moment.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
