@@ -7,15 +7,18 @@ import (
 	datav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	"github.com/rs/zerolog"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/weir-gateway/weir/envoy"
 	"github.com/weir-gateway/weir/gateway"
+	"github.com/weir-gateway/weir/h2loop"
 )
 
 // AccessLog is Envoy's gRPC access log, as far as weir needs one: it learns of natively
 // metered answers how they broke off. Envoy sends an entry for no others.
 type AccessLog struct {
-	accesslogv3.UnimplementedAccessLogServiceServer
 	gateway *gateway.Gateway
 	log     zerolog.Logger
 }
@@ -25,18 +28,32 @@ func NewAccessLog(g *gateway.Gateway, log zerolog.Logger) *AccessLog {
 	return &AccessLog{gateway: g, log: log}
 }
 
-// StreamAccessLogs reads entries until Envoy sends no more.
-func (s *AccessLog) StreamAccessLogs(grpc accesslogv3.AccessLogService_StreamAccessLogsServer) error {
-	for {
-		in, err := grpc.Recv()
-		if err != nil {
-			return nil //nolint:nilerr // Envoy is gone
-		}
-		for _, entry := range in.GetHttpLogs().GetLogEntry() {
-			s.entry(entry)
-		}
-	}
+// StreamAccessLogs takes entries until Envoy sends no more.
+func (s *AccessLog) StreamAccessLogs(call *h2loop.Call) h2loop.Receiver { return &entries{s, call} }
+
+// entries come in one call.
+type entries struct {
+	log  *AccessLog
+	call *h2loop.Call
 }
+
+// Receive takes some. What comes of them is nothing that anybody waits for.
+func (e *entries) Receive(message []byte) error {
+	in := &accesslogv3.StreamAccessLogsMessage{}
+	if err := proto.Unmarshal(message, in); err != nil {
+		return status.Errorf(codes.InvalidArgument, "this is no StreamAccessLogsMessage: %v", err)
+	}
+	e.call.Go(func() error {
+		for _, entry := range in.GetHttpLogs().GetLogEntry() {
+			e.log.entry(entry)
+		}
+		return nil
+	})
+	return nil
+}
+
+// End has nothing to do.
+func (*entries) End(error) {}
 
 // entry tells the gateway of one answer. A bug that one entry meets does not end the
 // stream, by which others come.

@@ -4,39 +4,60 @@
 package answers
 
 import (
-	"io"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/weir-gateway/weir/envoy"
 	"github.com/weir-gateway/weir/gateway"
+	"github.com/weir-gateway/weir/h2loop"
 )
 
 // maxNotes bounds what is noted of one answer, in bytes: usage for each of its choices.
 const maxNotes = 4 << 20
 
+// longNotes are those, in bytes, whose reading others are not made to wait for.
+const longNotes = 64 << 10
+
+// Options say how answers are settled.
+type Options struct {
+	// Noted has Envoy told what an exchange took, in two headers, for its access log.
+	Noted bool
+	// Waits is for limits that are counted elsewhere.
+	Waits bool
+}
+
 // Handler serves POST /answers/{exchange}, with notes as the body, to Envoy alone. It
 // answers 204 once the exchange is settled, and 404 if this process has none of that
-// name: another one before it had. noted has it tell what the exchange took, in two
-// headers, for Envoy's access log.
-func Handler(g *gateway.Gateway, noted bool) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /answers/{exchange}", func(w http.ResponseWriter, r *http.Request) {
-		notes, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxNotes))
-		if err != nil {
-			w.WriteHeader(http.StatusBadRequest)
-			return
+// name: another one before it had.
+func Handler(g *gateway.Gateway, o Options) func(*h2loop.Request) {
+	return func(r *h2loop.Request) {
+		exchange, found := strings.CutPrefix(r.Path, "/answers/")
+		switch {
+		case !found:
+			r.Reply(http.StatusNotFound)
+		case r.Method != http.MethodPost:
+			r.Reply(http.StatusMethodNotAllowed)
+		case len(r.Body) > maxNotes:
+			r.Reply(http.StatusBadRequest)
+		case o.Waits, len(r.Body) > longNotes, g.Early(exchange): // the head comes by the goroutine that reads
+			r.Go(func() { settle(g, r, exchange, o.Noted) })
+		default:
+			settle(g, r, exchange, o.Noted)
 		}
-		took, found := g.Ended(r.PathValue("exchange"), gateway.ParseNotes(string(notes)))
-		if !found {
-			w.WriteHeader(http.StatusNotFound)
-			return
-		}
-		if noted && took != nil {
-			w.Header().Set(envoy.HeaderInput, strconv.FormatInt(took.Input, 10))
-			w.Header().Set(envoy.HeaderOutput, strconv.FormatInt(took.Output, 10))
-		}
-		w.WriteHeader(http.StatusNoContent)
-	})
-	return mux
+	}
+}
+
+func settle(g *gateway.Gateway, r *h2loop.Request, exchange string, noted bool) {
+	took, found := g.Ended(exchange, gateway.ParseNotes(string(r.Body)))
+	switch {
+	case !found:
+		r.Reply(http.StatusNotFound)
+	case noted && took != nil:
+		r.Reply(http.StatusNoContent,
+			h2loop.Header{Name: envoy.HeaderInput, Value: strconv.FormatInt(took.Input, 10)},
+			h2loop.Header{Name: envoy.HeaderOutput, Value: strconv.FormatInt(took.Output, 10)})
+	default:
+		r.Reply(http.StatusNoContent)
+	}
 }

@@ -1,7 +1,6 @@
 package authz
 
 import (
-	"context"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -12,9 +11,11 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/weir-gateway/weir/envoy"
+	"github.com/weir-gateway/weir/h2loop"
 	"github.com/weir-gateway/weir/keyring"
 	"github.com/weir-gateway/weir/openai"
 	"github.com/weir-gateway/weir/telemetry"
@@ -22,7 +23,6 @@ import (
 
 // Server is the ext_authz service.
 type Server struct {
-	authv3.UnimplementedAuthorizationServer
 	keys    *keyring.Keyring
 	denied  Denied
 	metrics *telemetry.Metrics
@@ -48,20 +48,45 @@ type Request struct {
 	Start   time.Time
 }
 
-// Check tells who calls, or refuses. It never fails.
-func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+// Check serves Envoy's question who calls.
+func (s *Server) Check(call *h2loop.Call) h2loop.Receiver {
+	return &question{server: s, call: call, source: call.Metadata(envoy.SourceKey)}
+}
+
+// question is one call of Check.
+type question struct {
+	server *Server
+	call   *h2loop.Call
+	source string // the client's address; "": Envoy does not tell apart from the question
+}
+
+// Receive answers the question.
+func (q *question) Receive(message []byte) error {
+	req := &authv3.CheckRequest{}
+	if err := proto.Unmarshal(message, req); err != nil {
+		return status.Errorf(codes.InvalidArgument, "this is no CheckRequest: %v", err)
+	}
+	_ = q.call.Send(q.server.answer(q.source, req)) // unless Envoy is gone
+	return nil
+}
+
+// End has nothing to do.
+func (*question) End(error) {}
+
+// answer tells who calls, or refuses.
+func (s *Server) answer(source string, req *authv3.CheckRequest) *authv3.CheckResponse {
 	a := req.GetAttributes()
 	path, _, _ := strings.Cut(a.GetRequest().GetHttp().GetPath(), "?")
 	headers := headersOf(a)
 	r := &Request{
 		Path: path, Host: a.GetRequest().GetHttp().GetHost(), ID: requestID(headers), Trace: traceOf(headers),
-		Source: sourceOf(ctx, a), Headers: headers, Start: time.Now(),
+		Source: sourceOf(source, a), Headers: headers, Start: time.Now(),
 	}
 	key, err := s.Caller(r)
 	if err != nil {
-		return denied(err), nil
+		return denied(err)
 	}
-	return admitted(key.ID), nil
+	return admitted(key.ID)
 }
 
 // Caller is the key that a request may be answered for, or why it may not, in the dialect
@@ -126,10 +151,10 @@ func forbidden(message string) *openai.Error {
 
 // sourceOf is the client's address; the zero Addr, which no range holds, if
 // Envoy does not tell. An Envoy that weir has not configured tells that of the connection.
-func sourceOf(ctx context.Context, a *authv3.AttributeContext) netip.Addr {
-	text := a.GetSource().GetAddress().GetSocketAddress().GetAddress()
-	if told := metadata.ValueFromIncomingContext(ctx, envoy.SourceKey); len(told) == 1 {
-		text = told[0]
+func sourceOf(told string, a *authv3.AttributeContext) netip.Addr {
+	text := told
+	if text == "" {
+		text = a.GetSource().GetAddress().GetSocketAddress().GetAddress()
 	}
 	addr, err := netip.ParseAddr(text)
 	if err != nil {

@@ -89,7 +89,8 @@ func (b *bench) measure(ctx context.Context) (runs []run, err error) {
 	return runs, nil
 }
 
-// start runs all chains, and uses the limit up that is to refuse.
+// start runs all chains, uses the limit up that is to refuse, and has weir read the first
+// streams itself: it does until it has learned how those of an upstream are.
 func (b *bench) start(ctx context.Context) error {
 	b.chains, b.sent = map[string]*chain{}, map[string]*tally{chainWeir: {}, chainRedis: {}, chainPiece: {}}
 	for _, name := range chainNames() {
@@ -101,9 +102,14 @@ func (b *bench) start(ctx context.Context) error {
 		b.chains[name] = c
 	}
 	spend := workload{name: "spend", request: chat(spentKey, 0), conns: 1, count: 1, status: http.StatusOK}
-	b.sent[chainWeir].add(&spend)
-	_, err := drive(ctx, b.chains[chainWeir].addr, &spend, 1)
-	return err
+	first := stream(shortest, 32, 1)
+	for _, w := range []*workload{&spend, &first} {
+		b.sent[chainWeir].add(w)
+		if _, err := drive(ctx, b.chains[chainWeir].addr, w, w.count); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *bench) stop() error {
@@ -170,7 +176,7 @@ func rounds(runs []run, workload string) (calm, all []int) {
 
 // turns measures a workload on one chain after the other, and appends to runs.
 func (b *bench) turns(ctx context.Context, runs []run, round int, w *workload) ([]run, error) {
-	names := chainNames()
+	names := turnOrder()
 	for i := range names {
 		// Another one is the first in each round.
 		name := names[(i+round)%len(names)]

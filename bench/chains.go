@@ -23,20 +23,32 @@ import (
 // The chains.
 const (
 	chainPlain = "plain"
-	chainNoop  = "noop"
+	chainGRPC  = "grpc" // the no-op server, served with grpc-go
+	chainNoop  = "noop" // the same, served as weir serves
 	chainWeir  = "weir"
 	chainRedis = "redis" // weir that counts in Redis
 	chainPiece = "piece" // weir that sees each piece of a stream
 )
 
 // chainNames are in the order of the tables.
-func chainNames() []string { return append(compared(), chainPiece, chainRedis) }
+func chainNames() []string {
+	return []string{chainPlain, chainGRPC, chainNoop, chainWeir, chainPiece, chainRedis}
+}
+
+// turnOrder is who follows whom: chains whose ratio is a goal come one after the other, since
+// the machine may be another in half a minute.
+func turnOrder() []string {
+	return []string{chainPlain, chainWeir, chainNoop, chainPiece, chainGRPC, chainRedis}
+}
 
 // streaming are the chains that streams are for.
 func streaming() []string { return append(compared(), chainPiece) }
 
 // compared are the chains that most loads are for.
 func compared() []string { return []string{chainPlain, chainNoop, chainWeir} }
+
+// withGRPC adds the chain that tells what weir's way of serving is worth.
+func withGRPC(chains []string) []string { return append(chains, chainGRPC) }
 
 // chain is one that runs.
 type chain struct {
@@ -64,6 +76,8 @@ func (b *bench) startChain(ctx context.Context, name, dir, upstream string) (*ch
 		return b.startWeir(ctx, dir)
 	case chainNoop:
 		return b.startNoop(ctx, dir)
+	case chainGRPC:
+		return b.startNoop(ctx, dir, "--grpc")
 	default:
 		return b.startPlain(ctx, dir)
 	}
@@ -82,7 +96,7 @@ func (b *bench) startPlain(ctx context.Context, dir string) (*chain, error) {
 }
 
 // startNoop runs Envoy as weir configures it, and the no-op server.
-func (b *bench) startNoop(ctx context.Context, dir string) (*chain, error) {
+func (b *bench) startNoop(ctx context.Context, dir string, flags ...string) (*chain, error) {
 	cfg, boot, err := generated(dir)
 	if err != nil {
 		return nil, err
@@ -95,8 +109,10 @@ func (b *bench) startNoop(ctx context.Context, dir string) (*chain, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := startChild(ctx, regexp.MustCompile(`^(ready)$`), self, "noop",
-		"--socket", sockets.GRPC, "--upstream", upstreamName, "--max-body", strconv.Itoa(int(cfg.Envoy.MaxRequestBytes)))
+	args := append([]string{
+		"noop", "--socket", sockets.GRPC, "--upstream", upstreamName, "--max-body", strconv.Itoa(int(cfg.Envoy.MaxRequestBytes)),
+	}, flags...)
+	server, err := startChild(ctx, regexp.MustCompile(`^(ready)$`), self, args...)
 	if err != nil {
 		return nil, err
 	}

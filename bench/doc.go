@@ -2,15 +2,17 @@
 // on one machine, in turn, several times:
 //
 //	plain   client ─ Envoy ─ simulator
-//	noop    client ─ Envoy ─ simulator, Envoy with the bootstrap that weir
-//	        generates and a server behind its sockets that decides nothing
+//	grpc    client ─ Envoy ─ simulator, Envoy with the bootstrap that weir
+//	        generates and a server behind its sockets that decides nothing,
+//	        served with grpc-go
+//	noop    the same, served as weir serves
 //	weir    client ─ Envoy ─ simulator, run by `weir up` with limits of every
 //	        kind, a ledger, metrics and a log
 //
 //	redis   weir that counts in Redis; for loads at a rate only
 //
-// The no-op server is the floor: what it costs is gRPC, Envoy's filters and the
-// kernel. What weir costs above it is weir's own work.
+// The no-op server is the floor: what it costs is Envoy's filters, the protocol between
+// it and the server, and the kernel. What weir costs above it is weir's own work.
 //
 // Each part is a process of its own, and its CPU time is read from the kernel
 // before and after a load: the process's CPU clock, in nanoseconds, of all its

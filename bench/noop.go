@@ -14,8 +14,10 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/weir-gateway/weir/envoy"
+	"github.com/weir-gateway/weir/h2loop"
 )
 
 // noop answers Envoy's ext_proc as weir does, and decides nothing: its replies are
@@ -74,7 +76,7 @@ func header(name, value string) *corev3.HeaderValueOption {
 	}
 }
 
-// Process passes everything on.
+// Process passes everything on, over grpc-go.
 func (n *noop) Process(grpc extprocv3.ExternalProcessor_ProcessServer) error {
 	for {
 		in, err := grpc.Recv()
@@ -86,6 +88,23 @@ func (n *noop) Process(grpc extprocv3.ExternalProcessor_ProcessServer) error {
 		}
 	}
 }
+
+// noopCall does the same over weir's own server.
+type noopCall struct {
+	*noop
+	call *h2loop.Call
+}
+
+func (c noopCall) Receive(message []byte) error {
+	in := &extprocv3.ProcessingRequest{}
+	if err := proto.Unmarshal(message, in); err != nil {
+		return fmt.Errorf("read a message of Envoy's: %w", err)
+	}
+	_ = c.call.Send(c.reply(in)) // unless Envoy is gone
+	return nil
+}
+
+func (noopCall) End(error) {}
 
 func (n *noop) reply(in *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
 	switch in.GetRequest().(type) {
@@ -101,9 +120,30 @@ func (n *noop) reply(in *extprocv3.ProcessingRequest) *extprocv3.ProcessingRespo
 	return n.otherwise
 }
 
-// server has the options of weir's own server: newGRPC in cmd/weir/server.go.
-func (n *noop) server(maxBody int) *grpc.Server {
-	const window, connWindow, messageRoom = 1 << 20, 16 << 20, 1 << 20
+// messageRoom is what a message needs beside a request's body.
+const messageRoom = 1 << 20
+
+// server is one that serves until it is stopped.
+type server interface {
+	Serve(net.Listener) error
+	Stop()
+}
+
+// inLoop serves as weir does: newServer in cmd/weir/server.go.
+func (n *noop) inLoop(maxBody int) server {
+	return h2loop.New(h2loop.Options{
+		Methods: map[string]func(*h2loop.Call) h2loop.Receiver{
+			extprocv3.ExternalProcessor_Process_FullMethodName: func(c *h2loop.Call) h2loop.Receiver { return noopCall{n, c} },
+		},
+		MaxMessage: maxBody + messageRoom,
+		Panicked:   func(p any) { fmt.Fprintln(os.Stderr, "noop:", p) },
+		Failed:     func(err error) { fmt.Fprintln(os.Stderr, "noop:", err) },
+	})
+}
+
+// overGRPC serves with grpc-go.
+func (n *noop) overGRPC(maxBody int) server {
+	const window, connWindow = 1 << 20, 16 << 20
 	s := grpc.NewServer(
 		grpc.MaxConcurrentStreams(math.MaxUint32),
 		grpc.MaxRecvMsgSize(maxBody+messageRoom),
@@ -122,6 +162,7 @@ type noopCmd struct {
 	Socket   string `required:"" help:"Unix socket to serve on."`
 	Upstream string `required:"" help:"Name of the upstream that every request goes to."`
 	MaxBody  int    `required:"" help:"Largest request body, in bytes."`
+	GRPC     bool   `name:"grpc" help:"Serve with grpc-go, and not as weir does."`
 }
 
 // Run serves.
@@ -130,7 +171,10 @@ func (c *noopCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open a socket: %w", err)
 	}
-	s := newNoop(c.Upstream).server(c.MaxBody)
+	s := newNoop(c.Upstream).inLoop(c.MaxBody)
+	if c.GRPC {
+		s = newNoop(c.Upstream).overGRPC(c.MaxBody)
+	}
 	defer context.AfterFunc(ctx, s.Stop)()
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)

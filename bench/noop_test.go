@@ -76,6 +76,16 @@ func TestPlainEnvoy(t *testing.T) {
 
 func TestNoopThroughEnvoy(t *testing.T) {
 	t.Parallel()
+	for name, serve := range map[string]func(*noop, int) server{"in a loop": (*noop).inLoop, "over grpc-go": (*noop).overGRPC} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			noopThroughEnvoy(t, serve)
+		})
+	}
+}
+
+func noopThroughEnvoy(t *testing.T, serve func(*noop, int) server) {
+	t.Helper()
 	s, addr := upstream(t)
 	dir := t.TempDir()
 	if err := writeSite(dir, addr, "", "auto"); err != nil {
@@ -89,7 +99,7 @@ func TestNoopThroughEnvoy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := newNoop(upstreamName).server(int(cfg.Envoy.MaxRequestBytes))
+	server := serve(newNoop(upstreamName), int(cfg.Envoy.MaxRequestBytes))
 	go server.Serve(listener) //nolint:errcheck // ends with Stop
 	t.Cleanup(server.Stop)
 	c, err := startBench(t).startEnvoy(t.Context(), boot)

@@ -123,12 +123,12 @@ func quickPlan() plan {
 
 // one is a request at a time: latency without queues.
 func one(warmup, count int) workload {
-	return workload{name: single, request: chat(callerKey, 0), conns: 1, warmup: warmup, count: count, status: http.StatusOK, chains: compared()}
+	return workload{name: single, request: chat(callerKey, 0), conns: 1, warmup: warmup, count: count, status: http.StatusOK, chains: withGRPC(compared())}
 }
 
 // eight are plain requests as fast as they are answered.
 func eight(warmup, count int) workload {
-	return workload{name: plainly, request: chat(callerKey, 0), conns: 8, warmup: warmup, count: count, status: http.StatusOK, chains: compared()}
+	return workload{name: plainly, request: chat(callerKey, 0), conns: 8, warmup: warmup, count: count, status: http.StatusOK, chains: withGRPC(compared())}
 }
 
 // atRate are plain requests when they are due.
@@ -148,10 +148,14 @@ func pool(warmup, count int) workload {
 
 // stream is so many streams at a time, on each connection several in turn.
 func stream(tokens, atOnce, turns int) workload {
-	return workload{
+	w := workload{
 		name: streamName(tokens), request: chat(callerKey, tokens), tokens: tokens,
 		conns: atOnce, count: atOnce * turns, status: http.StatusOK, chains: streaming(),
 	}
+	if tokens == usual {
+		w.chains = withGRPC(w.chains)
+	}
+	return w
 }
 
 // delay is how long connection i waits before it begins. Streams begin one after

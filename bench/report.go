@@ -74,7 +74,7 @@ func (a added) String() string {
 	if n == 0 {
 		return fmt.Sprintf("%7.1f µs", a.Best)
 	}
-	return fmt.Sprintf("%7.1f µs; in each of %d rounds %.1f … %.1f, median %.1f", a.Best, n, a.Rounds[0], a.Rounds[n-1], (a.Rounds[(n-1)/2]+a.Rounds[n/2])/2)
+	return fmt.Sprintf("%7.1f µs; in each of %d rounds %.1f … %.1f, median %.1f", a.Best, n, a.Rounds[0], a.Rounds[n-1], newSpread(a.Rounds).Median)
 }
 
 // chunkCost is what one more chunk takes, in µs of CPU time.
@@ -243,11 +243,22 @@ func (r *report) alone(w io.Writer) {
 
 func (r *report) streams(w io.Writer) {
 	fmt.Fprintf(w, "\nStream: %d tokens, one a chunk every %v, %d at a time\n", usual, pace, r.atOnce())
-	fmt.Fprintln(w, "\tfirst byte p50 ms\tp99 ms\tEnvoy\tGo server\tEnvoy + Go\tsimulator\tEnvoy ÷ chunks\tGo ÷ chunks\t")
+	fmt.Fprintln(w, "\tfirst byte p50 ms\tp99 ms\tEnvoy\tGo server\tEnvoy + Go\tsimulator\t÷ plain\tin the rounds\t")
 	r.inOrder(streamName(usual), func(chain string, v figures) {
-		fmt.Fprintf(w, "%s\t%.2f\t%.2f\t%.0f\t%.0f\t%.0f\t%.0f\t%.1f\t%.1f\t\n", chain, v.FirstP50, v.FirstP99,
-			v.Envoy, v.Server, v.Both, v.Simulator, v.Envoy/usual, v.Server/usual)
+		ratios := r.toPlain(streamName(usual), chain)
+		fmt.Fprintf(w, "%s\t%.2f\t%.2f\t%.0f\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f (%.2f … %.2f)\t\n", chain, v.FirstP50, v.FirstP99,
+			v.Envoy, v.Server, v.Both, v.Simulator, v.Both/r.Best[streamName(usual)][chainPlain].Both,
+			ratios.Median, ratios.Least, ratios.Most)
 	})
+}
+
+// toPlain is the CPU time that a chain took to plain Envoy's, in the rounds that count.
+func (r *report) toPlain(workload, chain string) spread {
+	var ratios []float64
+	for k := range r.count[workload] {
+		ratios = append(ratios, r.inRound(k, chain)(workload).Both/r.inRound(k, chainPlain)(workload).Both)
+	}
+	return newSpread(ratios)
 }
 
 func (r *report) atOnce() int {

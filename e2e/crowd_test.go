@@ -272,7 +272,22 @@ func TestUnknownKeys(t *testing.T) {
 			return reply{}, nil
 		})
 	}
-	guess(guesses / 2) // the garbage collector has found its pace
+	// The garbage collector finds its pace: between two of its turns there is as much garbage as
+	// it ever lets come together.
+	collections := func() int {
+		n, err := strconv.Atoi(r.metric("go_gc_duration_seconds_count"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	const step, most = 10_000, 300_000
+	for n, begun := 0, collections(); collections() < begun+2; n += step {
+		if n == most {
+			t.Fatalf("%d guesses, and hardly anything was collected", n)
+		}
+		guess(step)
+	}
 	before := memory(t, r.PID())
 	series := strings.Count(r.scrape(), "\n")
 	guess(guesses)

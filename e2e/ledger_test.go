@@ -21,7 +21,7 @@ import (
 )
 
 // answersAStep is after how many answers the next thing happens to weir.
-const answersAStep = 120
+const answersAStep = 300
 
 // traffic sends requests, streamed and plain, and takes a step after each so many
 // answers, until the last. It returns when each request was answered, by its id.

@@ -21,7 +21,7 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"github.com/google/go-cmp/cmp"
 	"github.com/rs/zerolog"
-	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/weir-gateway/weir/authz"
 	"github.com/weir-gateway/weir/config"
@@ -29,6 +29,7 @@ import (
 	"github.com/weir-gateway/weir/extproc"
 	"github.com/weir-gateway/weir/extproc/extproctest"
 	"github.com/weir-gateway/weir/gateway"
+	"github.com/weir-gateway/weir/h2loop"
 	"github.com/weir-gateway/weir/keyring"
 	"github.com/weir-gateway/weir/openai"
 	"github.com/weir-gateway/weir/ratelimit/memstore"
@@ -45,9 +46,9 @@ type recorder struct {
 	ended chan struct{}
 }
 
-func (r *recorder) intercept(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	defer func() { r.ended <- struct{}{} }()
-	return handler(srv, &recordedStream{ServerStream: ss, r: r})
+// call records one call of Process.
+func (r *recorder) call(server *extproc.Server, c *h2loop.Call) h2loop.Receiver {
+	return &recordedReceiver{Receiver: server.Process(recordedCall{c, r}), r: r}
 }
 
 func (r *recorder) add(line string) {
@@ -64,24 +65,35 @@ func (r *recorder) take() []string {
 	return lines
 }
 
-type recordedStream struct {
-	grpc.ServerStream
+type recordedCall struct {
+	*h2loop.Call
 	r *recorder
 }
 
-func (s *recordedStream) RecvMsg(m any) error {
-	err := s.ServerStream.RecvMsg(m)
-	if in, ok := m.(*extprocv3.ProcessingRequest); ok && err == nil {
-		s.r.add("> " + extproctest.DescribeRequest(in))
+func (c recordedCall) Send(m proto.Message) error {
+	if out, ok := m.(*extprocv3.ProcessingResponse); ok {
+		c.r.add("< " + extproctest.DescribeResponse(out))
 	}
-	return err
+	return c.Call.Send(m)
 }
 
-func (s *recordedStream) SendMsg(m any) error {
-	if out, ok := m.(*extprocv3.ProcessingResponse); ok {
-		s.r.add("< " + extproctest.DescribeResponse(out))
+type recordedReceiver struct {
+	h2loop.Receiver
+	r *recorder
+}
+
+func (r *recordedReceiver) Receive(message []byte) error {
+	in := &extprocv3.ProcessingRequest{}
+	if err := proto.Unmarshal(message, in); err != nil {
+		return err
 	}
-	return s.ServerStream.SendMsg(m)
+	r.r.add("> " + extproctest.DescribeRequest(in))
+	return r.Receiver.Receive(message)
+}
+
+func (r *recordedReceiver) End(err error) {
+	r.Receiver.End(err)
+	r.r.ended <- struct{}{}
 }
 
 // lab is weir's servers in this process, with a real Envoy in front of them.
@@ -115,7 +127,7 @@ func newLab(t *testing.T, upstreamURL string) *lab {
 		t.Fatal(err)
 	}
 	callers := authz.New(keys, notDenied, metrics)
-	l := &lab{server: extproc.New(callers, g, false, zerolog.Nop()), recorder: &recorder{ended: make(chan struct{}, 10)}}
+	l := &lab{server: extproc.New(callers, g, extproc.Options{}, zerolog.Nop()), recorder: &recorder{ended: make(chan struct{}, 10)}}
 	sockets, err := envoy.SocketsIn(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -135,9 +147,13 @@ func (l *lab) serve(t *testing.T, sockets envoy.Sockets, a *authz.Server) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := grpc.NewServer(grpc.StreamInterceptor(l.recorder.intercept))
-	authv3.RegisterAuthorizationServer(s, a)
-	extprocv3.RegisterExternalProcessorServer(s, l.server)
+	s := h2loop.New(h2loop.Options{
+		Methods: map[string]func(*h2loop.Call) h2loop.Receiver{
+			authv3.Authorization_Check_FullMethodName:          a.Check,
+			extprocv3.ExternalProcessor_Process_FullMethodName: func(c *h2loop.Call) h2loop.Receiver { return l.recorder.call(l.server, c) },
+		},
+		MaxMessage: 2 << 20, Panicked: func(p any) { t.Error(p) }, Failed: func(err error) { t.Error(err) },
+	})
 	go func() { _ = s.Serve(listener) }()
 	t.Cleanup(s.Stop)
 }

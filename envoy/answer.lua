@@ -152,16 +152,19 @@ local function reader(note, strip, cut)
     end
   end
 
-  -- How many bytes of text there are in an event that is like the last; nil if it is not.
+  -- How many bytes of text there are in an event that is like the last; nil if it is not. No
+  -- part of it is copied: this is asked for every chunk.
   local function alike(data)
-    if not head or #data <= #head + #tail or data:sub(1, #head) ~= head or data:sub(-#tail) ~= tail then
+    if not head or data:find(head, 1, true) ~= 1 then
       return nil
     end
-    local between = data:sub(#head + 1, -#tail - 1)
-    if between:find('["%c]') or between:byte(-1) == 92 then -- it ends elsewhere
+    local first = #head + 1
+    local stop = data:find('["%c]', first)
+    -- tail begins with the quote that ends the text.
+    if not stop or stop == first or stop + #tail - 1 ~= #data or data:byte(stop - 1) == 92 or not data:find(tail, stop, true) then
       return nil
     end
-    return #between
+    return stop - first
   end
   local finished, done, failed = false, false, false
   local over = 0 -- where the stream said that it is done

@@ -33,7 +33,7 @@ var answerScript string
 // stream that ends before it is complete ends with the error event cut.
 func AnswerScript() string {
 	cut := "\n\ndata: " + string(openai.CutShort().Body()) + "\n\n"
-	return strings.NewReplacer("CUT", fmt.Sprintf("%q", cut), "CLUSTER", clusterAPI).Replace(answerScript)
+	return strings.NewReplacer("CUT", fmt.Sprintf("%q", cut), "CLUSTER", clusterExtProc).Replace(answerScript)
 }
 
 // luaFilter reads the usage of event streams, takes the event out that tells it where

@@ -1,7 +1,6 @@
 package extproc
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -19,50 +18,63 @@ import (
 )
 
 // attempt is the state of one attempt of a request, of which Envoy asks with the
-// filter of the upstream's cluster. It is owned by the goroutine that serves the
-// gRPC stream.
+// filter of the upstream's cluster. It is owned by the goroutine that receives Envoy's
+// messages.
 type attempt struct {
 	gateway *gateway.Gateway
+	call    Call
+	waits   bool             // for limits that are counted elsewhere
 	at      *gateway.Attempt // nil until it has begun
 	status  int
 	headers []*corev3.HeaderValue // of the answer
 }
 
-// serveAttempt answers every message of an attempt. A stream that Envoy ends, and
-// not we, before there was an answer is one that got as far as the upstream; Envoy
-// cancels the others.
-func (s *Server) serveAttempt(grpc extprocv3.ExternalProcessor_ProcessServer) error {
-	a, reached := &attempt{gateway: s.gateway}, false
-	defer func() {
-		if a.at != nil {
-			a.at.End(reached)
-		}
-	}()
-	ctx := grpc.Context()
-	for {
-		in, err := grpc.Recv()
-		if err != nil {
-			reached = errors.Is(err, io.EOF)
-			return nil //nolint:nilerr // Envoy has no more to ask
-		}
-		if err := grpc.Send(a.step(ctx, in)); err != nil {
-			return nil //nolint:nilerr // Envoy is gone
-		}
+// Receive answers every message of an attempt.
+func (a *attempt) Receive(message []byte) error {
+	in, err := decode(message)
+	if err != nil {
+		return err
 	}
+	if a.waits {
+		a.call.Go(func() error { return a.answer(in) })
+		return nil
+	}
+	return a.answer(in)
 }
 
-func (a *attempt) step(ctx context.Context, in *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
+// answer answers one message. If Envoy is gone, the end of the call tells.
+func (a *attempt) answer(in *extprocv3.ProcessingRequest) error {
 	switch m := in.GetRequest().(type) {
 	case *extprocv3.ProcessingRequest_RequestHeaders:
-		return a.requestHeaders(ctx, in)
+		a.begin(in)
+		return nil
 	case *extprocv3.ProcessingRequest_RequestBody:
-		return a.requestBody(m.RequestBody)
+		_ = a.call.Send(a.requestBody(m.RequestBody))
 	case *extprocv3.ProcessingRequest_ResponseHeaders:
-		return a.responseHeaders(m.ResponseHeaders)
+		_ = a.call.Send(a.responseHeaders(m.ResponseHeaders))
 	case *extprocv3.ProcessingRequest_ResponseBody:
-		return a.responseBody(m.ResponseBody)
+		_ = a.call.Send(a.responseBody(m.ResponseBody))
+	default:
+		_ = a.call.Send(immediate(internal()))
 	}
-	return immediate(internal())
+	return nil
+}
+
+// End is called last. A call that Envoy ends before there was an answer is one that
+// got as far as the upstream; Envoy breaks the others off.
+func (a *attempt) End(err error) {
+	if a.at == nil {
+		return
+	}
+	end := func() error {
+		a.at.End(errors.Is(err, io.EOF))
+		return nil
+	}
+	if a.waits {
+		a.call.Go(end)
+		return
+	}
+	_ = end()
 }
 
 // internal is the error of what Envoy must not send.
@@ -92,7 +104,8 @@ var errorBody = &filterv3.ProcessingMode{
 	ResponseTrailerMode: filterv3.ProcessingMode_SKIP,
 }
 
-func (a *attempt) requestHeaders(ctx context.Context, in *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
+// begin begins an attempt, when it is time for it.
+func (a *attempt) begin(in *extprocv3.ProcessingRequest) {
 	exchange := in.GetMetadataContext().GetFilterMetadata()[envoy.MetadataSpace].GetFields()[envoy.MetadataExchange].GetStringValue()
 	var number int
 	var cluster string
@@ -100,11 +113,29 @@ func (a *attempt) requestHeaders(ctx context.Context, in *extprocv3.ProcessingRe
 		number = int(attributes.GetFields()[envoy.AttributeAttempt].GetNumberValue())
 		cluster = attributes.GetFields()[envoy.AttributeCluster].GetStringValue()
 	}
-	at, err := a.gateway.Attempt(ctx, exchange, envoy.UpstreamOf(cluster), number)
+	at, err := a.gateway.Attempt(a.call.Context(), exchange, envoy.UpstreamOf(cluster), number)
 	if err != nil {
-		return immediate(err)
+		_ = a.call.Send(immediate(err))
+		return
 	}
 	a.at = at
+	if at.Pause() <= 0 {
+		_ = a.call.Send(a.start())
+		return
+	}
+	a.call.Go(func() error {
+		select {
+		case <-a.call.Context().Done():
+		case <-time.After(at.Pause()):
+		}
+		_ = a.call.Send(a.start())
+		return nil
+	})
+}
+
+// start tells Envoy how the attempt is to be made.
+func (a *attempt) start() *extprocv3.ProcessingResponse {
+	at := a.at
 	// Attempts share the request's headers: each sets all that another may have set.
 	headers := &extprocv3.HeaderMutation{SetHeaders: []*corev3.HeaderValueOption{set(":path", at.Path())}}
 	if secret := at.Credential(); secret != "" {

@@ -14,6 +14,9 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/weir-gateway/weir/h2loop"
 )
 
 // BenchmarkChunkAboveNoop sends the chunks of streams over gRPC to weir's server
@@ -24,8 +27,8 @@ import (
 func BenchmarkChunkAboveNoop(b *testing.B) {
 	r := newRig(b)
 	b.Cleanup(func() { r.records() })
-	weir := dial(b, r.server)
-	noop := dial(b, noopServer{})
+	weir := dial(b, func(c *h2loop.Call) h2loop.Receiver { return r.server.Process(c) })
+	noop := dial(b, func(c *h2loop.Call) h2loop.Receiver { return noopCall{c} })
 	var differences []float64
 	for b.Loop() {
 		w := cpuPerChunk(b, weir)
@@ -38,10 +41,8 @@ func BenchmarkChunkAboveNoop(b *testing.B) {
 	b.ReportMetric(differences[len(differences)-1], "µs-most")
 }
 
-// noopServer replies to everything and reads nothing.
-type noopServer struct {
-	extprocv3.UnimplementedExternalProcessorServer
-}
+// noopCall replies to everything and reads nothing but what it is.
+type noopCall struct{ call *h2loop.Call }
 
 var (
 	passBody = &extprocv3.ProcessingResponse{
@@ -52,31 +53,30 @@ var (
 	}
 )
 
-func (noopServer) Process(s extprocv3.ExternalProcessor_ProcessServer) error {
-	for {
-		in, err := s.Recv()
-		if err != nil {
-			return nil //nolint:nilerr // the client is done
-		}
-		reply := passHeaders
-		if in.GetResponseBody() != nil {
-			reply = passBody
-		}
-		if err := s.Send(reply); err != nil {
-			return err
-		}
+func (n noopCall) Receive(message []byte) error {
+	in := &extprocv3.ProcessingRequest{}
+	if err := proto.Unmarshal(message, in); err != nil {
+		return err
 	}
+	if in.GetResponseBody() != nil {
+		return n.call.Send(passBody)
+	}
+	return n.call.Send(passHeaders)
 }
 
-func dial(b *testing.B, server extprocv3.ExternalProcessorServer) extprocv3.ExternalProcessorClient {
+func (noopCall) End(error) {}
+
+func dial(b *testing.B, process func(*h2loop.Call) h2loop.Receiver) extprocv3.ExternalProcessorClient {
 	b.Helper()
 	socket := filepath.Join(b.TempDir(), "s")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := grpc.NewServer()
-	extprocv3.RegisterExternalProcessorServer(s, server)
+	s := h2loop.New(h2loop.Options{
+		Methods:    map[string]func(*h2loop.Call) h2loop.Receiver{extprocv3.ExternalProcessor_Process_FullMethodName: process},
+		MaxMessage: 1 << 20, Panicked: func(p any) { b.Error(p) }, Failed: func(err error) { b.Error(err) },
+	})
 	go func() { _ = s.Serve(l) }()
 	b.Cleanup(s.Stop)
 	c, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))

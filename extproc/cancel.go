@@ -38,7 +38,7 @@ func (s *stream) cancel(why *openai.Error) {
 		s.cut.end()
 	case s.watch != nil: // weir may speak without being asked
 		s.watch.stop()
-		if last := s.exchange.Cancelled(why); last != nil && s.send(passOn(last, false)) != nil {
+		if last := s.exchange.Cancelled(why); last != nil && s.rpc.Send(passOn(last, false)) != nil {
 			return // Envoy is gone
 		}
 		s.cut.end()
@@ -53,7 +53,7 @@ func (c *cut) end() {
 		return
 	}
 	c.said = true
-	_ = c.stream.send(immediate(c.why)) // if Envoy is gone the stream ends by itself
+	_ = c.stream.rpc.Send(immediate(c.why)) // if Envoy is gone the stream ends by itself
 }
 
 // silent is called when no chunk has come.
@@ -69,7 +69,7 @@ func (c *cut) silent() {
 
 // instead answers a chunk of a cancelled answer: with it, what the client is to know.
 // stream.mu is held.
-func (c *cut) instead(in *extprocv3.HttpBody) error {
+func (c *cut) instead(in *extprocv3.HttpBody) {
 	s := c.stream
 	if c.timer != nil {
 		c.timer.Stop()
@@ -77,14 +77,13 @@ func (c *cut) instead(in *extprocv3.HttpBody) error {
 	out, _ := s.exchange.Write(in.GetBody(), in.GetEndOfStream())
 	if in.GetEndOfStream() { // it has come to its end after all
 		c.said = true
-		return s.send(replaceBody(out))
+		_ = s.rpc.Send(replaceBody(out))
+		return
 	}
 	all := append(append([]byte(nil), out...), s.exchange.Cancelled(c.why)...)
-	if err := s.send(replaceBody(all)); err != nil {
-		return err
+	if s.rpc.Send(replaceBody(all)) == nil {
+		c.end()
 	}
-	c.end()
-	return nil
 }
 
 // spoken tells whether nothing is to follow. A nil cut has said nothing.

@@ -62,7 +62,7 @@ func newRig(t testing.TB, limits ...config.Limit) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.server = extproc.New(authz.New(keys, nobodyDenied, metrics), g, false, zerolog.Nop())
+	r.server = extproc.New(authz.New(keys, nobodyDenied, metrics), g, extproc.Options{}, zerolog.Nop())
 	return r
 }
 

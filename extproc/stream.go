@@ -12,6 +12,8 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"github.com/rs/zerolog"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/weir-gateway/weir/authz"
@@ -20,16 +22,17 @@ import (
 	"github.com/weir-gateway/weir/openai"
 )
 
-// stream is the state of one exchange. It belongs to the goroutine that serves the
-// gRPC stream, and to the watch over an answer, if there is one.
+// stream is the state of one exchange. It belongs to the goroutine that receives Envoy's
+// messages, and to the watch over an answer, if there is one.
 type stream struct {
 	callers *authz.Server
 	gateway *gateway.Gateway
 	log     zerolog.Logger
 	noted   bool // for an access log
-	send    func(*extprocv3.ProcessingResponse) error
+	waits   bool // for limits that are counted elsewhere
+	rpc     Call
 
-	mu       sync.Mutex // guards the rest, and send
+	mu       sync.Mutex // guards the rest, and the order of what is sent
 	over     bool       // Envoy has closed it
 	answers  bool       // the head of the answer was seen
 	native   bool       // Envoy reads the rest
@@ -39,26 +42,48 @@ type stream struct {
 	cut      *cut              // nil: nobody has cancelled it
 }
 
-// answer answers one message of Envoy's.
-func (s *stream) answer(ctx context.Context, in *extprocv3.ProcessingRequest) error {
+// Receive answers one message of Envoy's.
+func (s *stream) Receive(message []byte) error {
+	in, err := decode(message)
+	if err != nil {
+		return err
+	}
+	// Who calls is known here.
+	if s.waits && (in.GetRequestHeaders() == nil || in.GetRequestHeaders().GetEndOfStream()) {
+		s.rpc.Go(func() error { return s.answer(in) })
+		return nil
+	}
+	return s.answer(in)
+}
+
+// answer answers one message. If Envoy is gone, the end of the call tells.
+func (s *stream) answer(in *extprocv3.ProcessingRequest) (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer func() {
+		if p := recover(); p != nil {
+			logPanic(s.log, p, s.call.RequestID)
+			err = status.Error(codes.Internal, "weir failed to handle this request")
+		}
+	}()
 	if s.watch != nil && s.watch.expired || s.cut.spoken() {
 		return nil // the last word is spoken
 	}
 	if body := in.GetResponseBody(); body != nil && s.cut != nil {
-		return s.cut.instead(body)
+		s.cut.instead(body)
+		return nil
 	}
-	return s.send(s.step(ctx, in))
+	_ = s.rpc.Send(s.step(in))
+	return nil
 }
 
 // step answers one message of Envoy's. It does no I/O of the stream.
-func (s *stream) step(ctx context.Context, in *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
+func (s *stream) step(in *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
 	switch m := in.GetRequest().(type) {
 	case *extprocv3.ProcessingRequest_RequestHeaders:
 		return s.requestHeaders(m.RequestHeaders, in.GetAttributes())
 	case *extprocv3.ProcessingRequest_RequestBody:
-		return s.requestBody(ctx, m.RequestBody)
+		return s.admit(s.rpc.Context(), m.RequestBody.GetBody())
 	case *extprocv3.ProcessingRequest_ResponseHeaders:
 		return s.responseHeaders(m.ResponseHeaders, in.GetMetadataContext())
 	case *extprocv3.ProcessingRequest_ResponseBody:
@@ -121,10 +146,6 @@ func sourceOf(attributes map[string]*structpb.Struct) netip.Addr {
 		}
 	}
 	return netip.Addr{}
-}
-
-func (s *stream) requestBody(ctx context.Context, m *extprocv3.HttpBody) *extprocv3.ProcessingResponse {
-	return s.admit(ctx, m.GetBody())
 }
 
 // admit asks the gateway, and sends the request on its way.
@@ -199,7 +220,18 @@ func (s *stream) responseBody(m *extprocv3.HttpBody) *extprocv3.ProcessingRespon
 	return reply
 }
 
-// end is called once, when no more messages will come.
+// End is called once, when no more messages will come.
+func (s *stream) End(error) {
+	if s.waits {
+		s.rpc.Go(func() error {
+			s.end()
+			return nil
+		})
+		return
+	}
+	s.end()
+}
+
 func (s *stream) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

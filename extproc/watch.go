@@ -69,7 +69,7 @@ func (w *watch) look() {
 	}
 	w.expired = true
 	// If Envoy is gone the stream ends by itself.
-	if s.send(passOn(last, false)) == nil {
-		_ = s.send(immediate(&openai.Error{Status: http.StatusGatewayTimeout, Type: openai.TypeServer, Code: openai.CodeUpstreamTimeout}))
+	if s.rpc.Send(passOn(last, false)) == nil {
+		_ = s.rpc.Send(immediate(&openai.Error{Status: http.StatusGatewayTimeout, Type: openai.TypeServer, Code: openai.CodeUpstreamTimeout}))
 	}
 }

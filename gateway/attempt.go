@@ -30,8 +30,8 @@ type Attempt struct {
 }
 
 // Attempt begins an attempt of a live exchange, which Envoy makes at that upstream
-// and gives that number. It waits if the same key is used again. Its answer is
-// the attempt, or the error that ends the request.
+// and gives that number. Its answer is the attempt, which is to begin after its pause, or
+// the error that ends the request.
 func (g *Gateway) Attempt(ctx context.Context, exchange, upstream string, number int) (*Attempt, *openai.Error) {
 	x, ok := g.named(exchange)
 	if !ok || x.attempts == nil {
@@ -41,14 +41,11 @@ func (g *Gateway) Attempt(ctx context.Context, exchange, upstream string, number
 	if err != nil {
 		return nil, x.inDialect(err)
 	}
-	if a.pause > 0 {
-		select {
-		case <-ctx.Done():
-		case <-time.After(a.pause):
-		}
-	}
 	return a, nil
 }
+
+// Pause is how long an attempt waits before it begins: the same key is used again.
+func (at *Attempt) Pause() time.Duration { return at.pause }
 
 // resolve gives the key back once it is known that the attempt failed, and whether
 // it got as far as the upstream.

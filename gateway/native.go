@@ -119,6 +119,21 @@ func (x *Exchange) kind() kind {
 	return kind{server, x.model.Name, x.call.Endpoint}
 }
 
+// Early tells whether a natively metered answer of this process is said to be at its end
+// before its head is here, for which Ended waits.
+func (g *Gateway) Early(exchange string) bool {
+	x, ok := g.named(exchange)
+	if !ok || !x.native {
+		return false
+	}
+	select {
+	case <-x.parting.begun:
+		return false
+	default:
+		return true
+	}
+}
+
 // Ended says that a natively metered answer of this process is at its end, and what
 // was noted of it. It returns once the exchange is settled, with what that took, and
 // tells whether it was found.

@@ -136,7 +136,7 @@ func TestOldFilesAreRemoved(t *testing.T) {
 	l := open(t, Options{File: file, MaxBytes: 1, Keep: 2})
 	for i := range 5 {
 		l.Write(Record{RequestID: fmt.Sprint(i)})
-		time.Sleep(2 * flushEvery)
+		time.Sleep(2 * flushAfter)
 	}
 	closed(t, l)
 	var got []string
@@ -158,7 +158,7 @@ func TestFileThatWasMovedAway(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "usage.jsonl")
 			l := open(t, Options{File: file})
 			l.Write(Record{RequestID: "before"})
-			time.Sleep(2 * flushEvery)
+			time.Sleep(2 * flushAfter)
 			if err := os.Rename(file, file+".1"); err != nil {
 				t.Fatal(err)
 			}

@@ -3,8 +3,8 @@
 //
 // Lines are written by one goroutine, off the path of the answers, in batches of a
 // tenth of a second, each of whole lines: a process that is killed loses the last
-// batch, and rotation never splits a line. A caller waits only when [queue] records
-// are unwritten: a ledger that drops lines is no ledger. While a disk is full up to
+// batch, and rotation never splits a line. The goroutine sleeps while there is nothing to
+// write, and is not woken for every record. A caller waits only when [queue] records are unwritten: a ledger that drops lines is no ledger. While a disk is full up to
 // [backlog] bytes of lines wait for it; those beyond are lost, and counted.
 package ledger
 
@@ -21,8 +21,8 @@ import (
 
 const (
 	queue      = 8192
-	flushEvery = 100 * time.Millisecond
-	flushSize  = 64 << 10 // bytes that are not made to wait for the tick
+	flushAfter = 100 * time.Millisecond
+	flushSize  = 64 << 10 // bytes that are not made to wait for others
 	backlog    = 16 << 20
 )
 
@@ -39,6 +39,9 @@ type Options struct {
 // Ledger writes records. A nil Ledger discards them.
 type Ledger struct {
 	records chan Record
+	due     *time.Timer   // when the records that wait are to be written,
+	armed   atomic.Bool   // unless it is not set
+	wake    chan struct{} // there is something to do at once
 	reopen  chan struct{}
 	done    chan struct{}
 	lost    atomic.Int64
@@ -73,7 +76,8 @@ func (unclosed) Close() error { return nil }
 // again, from where it stopped.
 func New(w io.WriteCloser, log zerolog.Logger) *Ledger {
 	l := &Ledger{
-		records: make(chan Record, queue), reopen: make(chan struct{}, 1), done: make(chan struct{}), file: w, log: log,
+		records: make(chan Record, queue), due: time.NewTimer(flushAfter), wake: make(chan struct{}, 1),
+		reopen: make(chan struct{}, 1), done: make(chan struct{}), file: w, log: log,
 	}
 	go l.run()
 	return l
@@ -81,8 +85,28 @@ func New(w io.WriteCloser, log zerolog.Logger) *Ledger {
 
 // Write hands a record over. It must not be called after Close.
 func (l *Ledger) Write(r Record) {
-	if l != nil {
-		l.records <- r
+	if l == nil {
+		return
+	}
+	if len(l.records) > queue/2 {
+		l.hurry()
+	}
+	l.records <- r
+	l.arm()
+}
+
+// arm has what waits written soon.
+func (l *Ledger) arm() {
+	if l.armed.CompareAndSwap(false, true) {
+		l.due.Reset(flushAfter)
+	}
+}
+
+// hurry has it written now.
+func (l *Ledger) hurry() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // it is about to be
 	}
 }
 
@@ -111,6 +135,7 @@ func (l *Ledger) Close() error {
 		return nil
 	}
 	close(l.records)
+	l.hurry()
 	<-l.done
 	if err := l.file.Close(); err != nil {
 		return fmt.Errorf("close ledger: %w", err)
@@ -124,23 +149,42 @@ func (l *Ledger) Close() error {
 // run is the only user of the file until done is closed.
 func (l *Ledger) run() {
 	defer close(l.done)
-	tick := time.NewTicker(flushEvery)
-	defer tick.Stop()
+	defer l.due.Stop()
+	for {
+		select {
+		case <-l.due.C:
+		case <-l.wake:
+		case <-l.reopen:
+			l.take()
+			if f, ok := l.file.(*file); ok {
+				f.reopen()
+			}
+			continue
+		}
+		if !l.take() {
+			return
+		}
+	}
+}
+
+// take writes the records that wait, and tells whether there may be more.
+func (l *Ledger) take() (open bool) {
+	l.armed.Store(false) // a record that comes now sets the timer anew
+	defer func() {
+		l.flush()
+		if len(l.lines) > 0 {
+			l.arm() // once more
+		}
+	}()
 	for {
 		select {
 		case r, ok := <-l.records:
 			if !ok {
-				l.flush()
-				return
+				return false
 			}
 			l.add(&r)
-		case <-tick.C:
-			l.flush()
-		case <-l.reopen:
-			l.flush()
-			if f, ok := l.file.(*file); ok {
-				f.reopen()
-			}
+		default:
+			return true
 		}
 	}
 }

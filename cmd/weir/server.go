@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"syscall"
@@ -22,8 +22,6 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/keepalive"
 
 	"github.com/weir-gateway/weir/admin"
 	"github.com/weir-gateway/weir/answers"
@@ -34,6 +32,7 @@ import (
 	"github.com/weir-gateway/weir/envoy"
 	"github.com/weir-gateway/weir/extproc"
 	"github.com/weir-gateway/weir/gateway"
+	"github.com/weir-gateway/weir/h2loop"
 	"github.com/weir-gateway/weir/keyring"
 	"github.com/weir-gateway/weir/ledger"
 	"github.com/weir-gateway/weir/openai"
@@ -62,7 +61,7 @@ type server struct {
 	upstreams *upstream.Directory
 	api       *api.API
 
-	grpc    *grpc.Server
+	envoy   *h2loop.Server // asked by Envoy
 	apiHTTP *http.Server
 	ops     *http.Server
 	metrics *http.Server         // nil: not served
@@ -103,11 +102,23 @@ func newServer(cfg *config.Config, load func() (*config.Config, error), keys *ke
 		return nil, err
 	}
 	noted := cfg.Envoy.AccessLog != ""
-	s.grpc = newGRPC(cfg.Envoy.MaxRequestBytes)
 	callers := authz.New(keys, s.denied, metrics)
-	authv3.RegisterAuthorizationServer(s.grpc, callers)
-	extprocv3.RegisterExternalProcessorServer(s.grpc, extproc.New(callers, s.gateway, noted, log))
-	accesslogv3.RegisterAccessLogServiceServer(s.grpc, answers.NewAccessLog(s.gateway, log))
+	processor := extproc.New(callers, s.gateway, extproc.Options{Noted: noted, Waits: s.store.waits}, log)
+	s.envoy = h2loop.New(h2loop.Options{
+		Methods: map[string]func(*h2loop.Call) h2loop.Receiver{
+			authv3.Authorization_Check_FullMethodName:                    callers.Check,
+			extprocv3.ExternalProcessor_Process_FullMethodName:           func(c *h2loop.Call) h2loop.Receiver { return processor.Process(c) },
+			accesslogv3.AccessLogService_StreamAccessLogs_FullMethodName: answers.NewAccessLog(s.gateway, log).StreamAccessLogs,
+		},
+		Plain:      answers.Handler(s.gateway, answers.Options{Noted: noted, Waits: s.store.waits}),
+		MaxMessage: int(cfg.Envoy.MaxRequestBytes) + messageRoom,
+		Panicked: func(p any) {
+			log.Error().Str("panic", fmt.Sprint(p)).Bytes("stack", debug.Stack()).Msg("a question of Envoy's met a bug in weir")
+		},
+		Failed: func(err error) {
+			log.Error().Err(err).Msg("a connection of Envoy's could not be taken: weir tries again")
+		},
+	})
 	s.api, err = api.New(api.Options{
 		Models: s.upstreams, Keys: keys, Metrics: metrics, Limits: s.gateway.KeyUsage, Store: s.store.health, Config: s.reloader.health,
 		KeyHeader: envoy.HeaderKey, Version: version,
@@ -115,10 +126,7 @@ func newServer(cfg *config.Config, load func() (*config.Config, error), keys *ke
 	if err != nil {
 		return nil, err
 	}
-	own := http.NewServeMux()
-	own.Handle("/", s.api)
-	own.Handle("/answers/", answers.Handler(s.gateway, noted)) // no route of Envoy's leads there
-	s.apiHTTP = newHTTP(own)
+	s.apiHTTP = newHTTP(s.api)
 	if err := s.openAdmin(metrics); err != nil {
 		return nil, err
 	}
@@ -231,19 +239,6 @@ func registerGauges(m *telemetry.Metrics, s *server) {
 	m.Gauge("weir_exchanges_live", "Exchanges that have not ended.", func() float64 { return float64(s.gateway.Live()) })
 }
 
-// newGRPC returns a server for Envoy, each of whose open answers holds a stream.
-func newGRPC(maxBody uint32) *grpc.Server {
-	const window, connWindow = 1 << 20, 16 << 20
-	return grpc.NewServer(
-		grpc.MaxConcurrentStreams(math.MaxUint32),
-		grpc.MaxRecvMsgSize(int(maxBody)+messageRoom),
-		grpc.InitialWindowSize(window),
-		grpc.InitialConnWindowSize(connWindow),
-		grpc.WaitForHandlers(true), // which settle their exchanges
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-	)
-}
-
 func newHTTP(h http.Handler) *http.Server {
 	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 }
@@ -322,7 +317,7 @@ func portError(field, addr string, err error) error {
 // run serves until ctx ends, and then until stop has closed every server.
 func (s *server) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return served(s.grpc.Serve(s.listeners.grpc)) })
+	group.Go(func() error { return s.envoy.Serve(s.listeners.grpc) })
 	group.Go(func() error { return served(s.apiHTTP.Serve(s.listeners.api)) })
 	group.Go(func() error { return served(s.ops.Serve(s.listeners.ops)) })
 	if s.metrics != nil {
@@ -346,7 +341,7 @@ func (s *server) run(ctx context.Context) error {
 // served is the outcome of a server, whose regular end is no error, even if it comes
 // before the beginning.
 func served(err error) error {
-	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, grpc.ErrServerStopped) {
+	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
 	return err
@@ -405,7 +400,7 @@ func (s *server) stop() error {
 	defer cancel()
 	s.cancel()
 	s.gateway.Hurry()
-	s.grpc.Stop()
+	s.envoy.Stop()
 	var errs []error
 	for _, h := range []*http.Server{s.apiHTTP, s.ops, s.metrics, s.admin} {
 		if h != nil {

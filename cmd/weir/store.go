@@ -29,6 +29,7 @@ type store struct {
 	close  func()
 	health func() api.StoreHealth
 	share  pool.Share // between the pools of all replicas; nil: there is one
+	waits  bool       // for an answer from elsewhere
 }
 
 // openStore opens the store of a configuration: Redis, or memory.
@@ -73,6 +74,7 @@ func redisStore(cfg *config.Redis, instance uint64, metrics *telemetry.Metrics, 
 		Limiter: s,
 		run:     s.Run,
 		share:   redispool.New(shared.Client()),
+		waits:   true,
 		close:   func() { closeRedis(s, shared, log) },
 		health:  func() api.StoreHealth { return storeHealth(s.Status()) },
 	}, nil

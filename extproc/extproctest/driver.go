@@ -14,6 +14,8 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/weir-gateway/weir/envoy"
+	"github.com/weir-gateway/weir/extproc"
+	"github.com/weir-gateway/weir/h2loop"
 )
 
 // Header is a header of a request or an answer.
@@ -52,7 +54,7 @@ type Result struct {
 	Upstream    Message  // as the upstream got it
 	Client      Message  // as the client got it
 	Immediate   bool     // the server answered the client itself
-	ServerError error    // what Process returned
+	ServerError error    // why the server ended the call
 }
 
 // Message is one side's view of a request or an answer.
@@ -72,19 +74,14 @@ func (m *Message) Get(name string) string {
 }
 
 // Process is the method of an ext_proc server.
-type Process func(extprocv3.ExternalProcessor_ProcessServer) error
+type Process func(extproc.Call) h2loop.Receiver
 
 // Run carries one exchange. It fails where Envoy would give up on the server.
 func Run(ctx context.Context, server Process, x Exchange) (*Result, error) {
-	d := &driver{pipe: newPipe(ctx), result: &Result{}}
-	done := make(chan error, 1)
-	go func() {
-		done <- server(d.pipe)
-		d.pipe.serverLeft()
-	}()
+	d := &driver{pipe: newPipe(ctx, server), result: &Result{}}
 	err := d.exchange(x)
 	d.pipe.close()
-	d.result.ServerError = <-done
+	d.result.ServerError = d.pipe.failed
 	return d.result, err
 }
 

@@ -2,75 +2,80 @@ package extproctest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"sync"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/weir-gateway/weir/h2loop"
 )
 
-// pipe is a gRPC stream in memory: the server's end, and ask for Envoy's.
+// pipe is a call in memory: what the server knows of it, and ask for Envoy's side.
 type pipe struct {
-	grpc.ServerStream // nil: only what is below is called
-	ctx               context.Context
-	cancel            context.CancelFunc
-	requests          chan *extprocv3.ProcessingRequest
-	responses         chan *extprocv3.ProcessingResponse
-	left              chan struct{} // closed when the server has returned
-	once              sync.Once
+	ctx     context.Context //nolint:containedctx // it is what a call has
+	cancel  context.CancelFunc
+	server  h2loop.Receiver
+	replies chan *extprocv3.ProcessingResponse
+	failed  error // why the server has ended the call
 }
 
-func newPipe(ctx context.Context) *pipe {
-	p := &pipe{
-		requests: make(chan *extprocv3.ProcessingRequest), responses: make(chan *extprocv3.ProcessingResponse),
-		left: make(chan struct{}),
-	}
+// replyRoom is more than any server sends before it is asked again.
+const replyRoom = 16
+
+func newPipe(ctx context.Context, process Process) *pipe {
+	p := &pipe{replies: make(chan *extprocv3.ProcessingResponse, replyRoom)}
 	p.ctx, p.cancel = context.WithCancel(ctx)
+	p.server = process(p)
 	return p
 }
 
-// Context is the stream's, cancelled when Envoy ends it.
+// Metadata is nothing: this is no attempt.
+func (p *pipe) Metadata(string) string { return "" }
+
+// Context is the call's, cancelled when Envoy ends it.
 func (p *pipe) Context() context.Context { return p.ctx }
 
-// Recv is the server's side.
-func (p *pipe) Recv() (*extprocv3.ProcessingRequest, error) {
-	select {
-	case m := <-p.requests:
-		return m, nil
-	case <-p.ctx.Done():
-		return nil, status.Error(codes.Canceled, "context canceled")
+// Go does it here: Envoy waits for a reply.
+func (p *pipe) Go(f func() error) { p.fail(f()) }
+
+// Send is a reply.
+func (p *pipe) Send(m proto.Message) error {
+	reply, ok := m.(*extprocv3.ProcessingResponse)
+	if !ok {
+		return fmt.Errorf("a reply is %T", m)
 	}
+	if p.ctx.Err() != nil {
+		return io.ErrClosedPipe
+	}
+	p.replies <- reply
+	return nil
 }
 
-// Send is the server's side.
-func (p *pipe) Send(m *extprocv3.ProcessingResponse) error {
-	select {
-	case p.responses <- m:
-		return nil
-	case <-p.ctx.Done():
-		return io.EOF
+func (p *pipe) fail(err error) {
+	if err != nil && p.failed == nil {
+		p.failed = err
 	}
 }
 
 // ask is Envoy's side: one message, one reply.
 func (p *pipe) ask(m *extprocv3.ProcessingRequest) (*extprocv3.ProcessingResponse, error) {
-	select {
-	case p.requests <- m:
-	case <-p.left:
-		return nil, fmt.Errorf("the server ended the stream before %T", m.GetRequest())
+	text, err := proto.Marshal(m)
+	if err != nil {
+		return nil, err
 	}
+	p.fail(p.server.Receive(text))
 	select {
-	case reply := <-p.responses:
+	case reply := <-p.replies:
 		return reply, nil
-	case <-p.left:
-		return nil, fmt.Errorf("the server ended the stream instead of replying to %T", m.GetRequest())
+	default:
+		return nil, errors.Join(fmt.Errorf("the server did not reply to %T", m.GetRequest()), p.failed)
 	}
 }
 
-// close ends the stream from Envoy's side.
-func (p *pipe) close() { p.cancel() }
-
-func (p *pipe) serverLeft() { p.once.Do(func() { close(p.left) }) }
+// close breaks the call off from Envoy's side.
+func (p *pipe) close() {
+	p.cancel()
+	p.server.End(context.Canceled)
+}
