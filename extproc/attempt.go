@@ -35,29 +35,27 @@ func (a *attempt) Receive(message []byte) error {
 	if err != nil {
 		return err
 	}
-	if a.waits {
-		a.call.Go(func() error { return a.answer(in) })
+	return serve(a.call, a.waits, func() error {
+		if reply := a.step(in); reply != nil {
+			_ = a.call.Send(reply) // if Envoy is gone, the end of the call tells
+		}
 		return nil
-	}
-	return a.answer(in)
+	})
 }
 
-// answer answers one message. If Envoy is gone, the end of the call tells.
-func (a *attempt) answer(in *extprocv3.ProcessingRequest) error {
+// step answers one message; with nil, if the answer is sent later.
+func (a *attempt) step(in *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
 	switch m := in.GetRequest().(type) {
 	case *extprocv3.ProcessingRequest_RequestHeaders:
-		a.begin(in)
-		return nil
+		return a.begin(in)
 	case *extprocv3.ProcessingRequest_RequestBody:
-		_ = a.call.Send(a.requestBody(m.RequestBody))
+		return a.requestBody(m.RequestBody)
 	case *extprocv3.ProcessingRequest_ResponseHeaders:
-		_ = a.call.Send(a.responseHeaders(m.ResponseHeaders))
+		return a.responseHeaders(m.ResponseHeaders)
 	case *extprocv3.ProcessingRequest_ResponseBody:
-		_ = a.call.Send(a.responseBody(m.ResponseBody))
-	default:
-		_ = a.call.Send(immediate(internal()))
+		return a.responseBody(m.ResponseBody)
 	}
-	return nil
+	return immediate(internal())
 }
 
 // End is called last. A call that Envoy ends before there was an answer is one that
@@ -66,15 +64,10 @@ func (a *attempt) End(err error) {
 	if a.at == nil {
 		return
 	}
-	end := func() error {
+	_ = serve(a.call, a.waits, func() error { // it never fails
 		a.at.End(errors.Is(err, io.EOF))
 		return nil
-	}
-	if a.waits {
-		a.call.Go(end)
-		return
-	}
-	_ = end()
+	})
 }
 
 // internal is the error of what Envoy must not send.
@@ -105,7 +98,7 @@ var errorBody = &filterv3.ProcessingMode{
 }
 
 // begin begins an attempt, when it is time for it.
-func (a *attempt) begin(in *extprocv3.ProcessingRequest) {
+func (a *attempt) begin(in *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
 	exchange := in.GetMetadataContext().GetFilterMetadata()[envoy.MetadataSpace].GetFields()[envoy.MetadataExchange].GetStringValue()
 	var number int
 	var cluster string
@@ -115,13 +108,11 @@ func (a *attempt) begin(in *extprocv3.ProcessingRequest) {
 	}
 	at, err := a.gateway.Attempt(a.call.Context(), exchange, envoy.UpstreamOf(cluster), number)
 	if err != nil {
-		_ = a.call.Send(immediate(err))
-		return
+		return immediate(err)
 	}
 	a.at = at
 	if at.Pause() <= 0 {
-		_ = a.call.Send(a.start())
-		return
+		return a.start()
 	}
 	a.call.Go(func() error {
 		select {
@@ -131,6 +122,7 @@ func (a *attempt) begin(in *extprocv3.ProcessingRequest) {
 		_ = a.call.Send(a.start())
 		return nil
 	})
+	return nil
 }
 
 // start tells Envoy how the attempt is to be made.

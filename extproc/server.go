@@ -60,6 +60,16 @@ func (s *Server) Process(call Call) h2loop.Receiver {
 	}
 }
 
+// serve does what a message of Envoy's asks for: here, or on a goroutine of its own if it waits
+// for something.
+func serve(call Call, waits bool, f func() error) error {
+	if waits {
+		call.Go(f)
+		return nil
+	}
+	return f()
+}
+
 // decode reads a message of Envoy's.
 func decode(message []byte) (*extprocv3.ProcessingRequest, error) {
 	in := &extprocv3.ProcessingRequest{}

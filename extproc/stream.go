@@ -48,12 +48,9 @@ func (s *stream) Receive(message []byte) error {
 	if err != nil {
 		return err
 	}
-	// Who calls is known here.
-	if s.waits && (in.GetRequestHeaders() == nil || in.GetRequestHeaders().GetEndOfStream()) {
-		s.rpc.Go(func() error { return s.answer(in) })
-		return nil
-	}
-	return s.answer(in)
+	head := in.GetRequestHeaders()
+	known := head != nil && !head.GetEndOfStream() // who calls is known here
+	return serve(s.rpc, s.waits && !known, func() error { return s.answer(in) })
 }
 
 // answer answers one message. If Envoy is gone, the end of the call tells.
@@ -222,14 +219,10 @@ func (s *stream) responseBody(m *extprocv3.HttpBody) *extprocv3.ProcessingRespon
 
 // End is called once, when no more messages will come.
 func (s *stream) End(error) {
-	if s.waits {
-		s.rpc.Go(func() error {
-			s.end()
-			return nil
-		})
-		return
-	}
-	s.end()
+	_ = serve(s.rpc, s.waits, func() error { // it never fails
+		s.end()
+		return nil
+	})
 }
 
 func (s *stream) end() {

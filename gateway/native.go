@@ -16,8 +16,8 @@ import (
 // Envoy's word on how it broke off.
 const departureWait = 2 * time.Second
 
-// headWait is how much later than the end of an answer its head may come, by another
-// connection of Envoy's.
+// headWait is how much later than the end of an answer its head may come, in another call of
+// Envoy's.
 const headWait = 500 * time.Millisecond
 
 // Notes are what Envoy's own reading of an event stream has noted; see answer.lua.

@@ -58,7 +58,11 @@ func newTransport(accepted net.Conn, patience time.Duration) (transport, error) 
 	if err != nil {
 		return nil, fmt.Errorf("take a connection over: %w", err)
 	}
-	return s, accepted.Close()
+	if err := accepted.Close(); err != nil {
+		s.close()
+		return nil, fmt.Errorf("take a connection over: %w", err)
+	}
+	return s, nil
 }
 
 func takeOver(conn syscall.Conn, patience time.Duration) (*socket, error) {
