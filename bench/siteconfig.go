@@ -81,7 +81,7 @@ func strip(b *bootstrapv3.Bootstrap) error {
 	}
 	filters := hcm.GetHttpFilters()
 	hcm.HttpFilters = filters[len(filters)-1:]
-	hcm.EarlyHeaderMutationExtensions, hcm.LocalReplyConfig = nil, nil
+	hcm.EarlyHeaderMutationExtensions, hcm.LocalReplyConfig, hcm.AccessLog = nil, nil, nil
 	hcm.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: oneRoute()}
 	packed, err := anypb.New(hcm)
 	if err != nil {

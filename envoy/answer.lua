@@ -18,6 +18,16 @@
 -- follows a backslash, so a name between bare quotes is a member's. weir's own reader
 -- has the last word on the numbers.
 
+-- Between two chunks all that this touches has left the processor's caches: what counts is how
+-- little that is. Compiled code takes more room than what is interpreted, and is not faster so;
+-- and the collector looks through all that is alive each time there is twice as much.
+if jit then
+  jit.off()
+  collectgarbage("setpause", 400)
+end
+
+local find, byte = string.find, string.byte
+
 local space = "weir.answer"
 local max_event = 1048576
 local max_usage = 4096 -- of one object, in bytes: more than any server needs
@@ -120,22 +130,20 @@ local function reader(note, strip, cut)
   local skipping = nil  -- the last bytes of an event that is too long to read
   local after_cr = nil  -- the last event ended in CR, and a LF may follow: pass it on?
   local seen = 0
-  local pieces, text, noted, began = 0, 0, 0, 0
-
-  -- Counts pieces of text in events that end after so many bytes of the stream. That is
-  -- noted now and then: what comes after the last note is told by its bytes.
-  local function add(more, bytes, stop)
-    pieces, text = pieces + more, text + bytes
-    if pieces - noted >= math.min(8, math.max(1, noted)) then
-      noted = pieces
-      note("passed", pieces .. " " .. text .. " " .. stop .. " " .. began)
-    end
-  end
+  local pieces, text, began = 0, 0, 0
+  local due = 1 -- how many pieces are noted next
 
   -- Most events of a stream are like the last one but for a single piece of text. So what
-  -- stood before and after it is kept: where nothing else is new, nothing has to be
-  -- searched for.
+  -- stood before and after it is kept, where no more of the stream is at hand: where nothing
+  -- else is new, nothing has to be searched for.
   local head, tail = nil, nil
+
+  -- Notes the pieces of text in events that end after so many bytes of the stream. That is
+  -- done now and then: what comes after the last note is told by its bytes.
+  local function pass(stop)
+    due = pieces + math.min(8, pieces)
+    note("passed", pieces .. " " .. text .. " " .. stop .. " " .. began)
+  end
 
   -- Counts the text of whole events.
   local function count(events, stop)
@@ -145,27 +153,16 @@ local function reader(note, strip, cut)
       if pieces == 0 then
         began = stop - #events + event_of(events, where) - 1
       end
-      add(more, bytes, stop)
+      pieces, text = pieces + more, text + bytes
+      if pieces >= due then
+        pass(stop)
+      end
       if more == 1 and events:sub(-2) == "\n\n" and events:find("^[},]", stops + 1) then
         head, tail = events:sub(1, where - 1), events:sub(stops)
       end
     end
   end
 
-  -- How many bytes of text there are in an event that is like the last; nil if it is not. No
-  -- part of it is copied: this is asked for every chunk.
-  local function alike(data)
-    if not head or data:find(head, 1, true) ~= 1 then
-      return nil
-    end
-    local first = #head + 1
-    local stop = data:find('["%c]', first)
-    -- tail begins with the quote that ends the text.
-    if not stop or stop == first or stop + #tail - 1 ~= #data or data:byte(stop - 1) == 92 or not data:find(tail, stop, true) then
-      return nil
-    end
-    return stop - first
-  end
   local finished, done, failed = false, false, false
   local over = 0 -- where the stream said that it is done
 
@@ -244,7 +241,8 @@ local function reader(note, strip, cut)
     return table.concat(out)
   end
 
-  local function write(data)
+  -- Reads what has to be looked at closely.
+  local function scan(data)
     if done then -- nothing more is said
       seen = seen + #data
       return data, true
@@ -272,10 +270,7 @@ local function reader(note, strip, cut)
       skipping = nil
     end
     local out = data
-    local bytes = held == "" and alike(data)
-    if bytes then
-      add(1, bytes, seen + #data)
-    elseif held ~= "" or data:sub(-2) ~= "\n\n" or has_usage(data) or has_finish(data) or has_done(data) or has_error(data) then
+    if held ~= "" or data:sub(-2) ~= "\n\n" or has_usage(data) or has_finish(data) or has_done(data) or has_error(data) then
       local kept = split(data)
       if strip then
         out = kept
@@ -290,7 +285,26 @@ local function reader(note, strip, cut)
       end
       note("ended", pieces .. " " .. text .. " " .. over .. " " .. began, "passed")
     end
+    if done or skipping or held ~= "" or after_cr ~= nil then
+      head = nil
+    end
     return lead == "" and out or lead .. out, done
+  end
+
+  local function write(data)
+    if head and find(data, head, 1, true) == 1 then
+      local first = #head + 1
+      local stop = find(data, '["%c]', first)
+      -- tail begins with the quote that ends the text.
+      if stop and stop > first and stop + #tail - 1 == #data and byte(data, stop - 1) ~= 92 and find(data, tail, stop, true) then
+        seen, pieces, text = seen + #data, pieces + 1, text + stop - first
+        if pieces >= due then
+          pass(seen)
+        end
+        return data, false
+      end
+    end
+    return scan(data)
   end
 
   local function finish()
@@ -317,21 +331,28 @@ end
 -- in the order in which they came.
 local function notebook(keep)
   local keys, lines = {}, {}
+  local before, last = "", nil -- what stands before the last one
   return function(name, value, key)
     key = key or name
-    for i = 1, lines[key] and #keys or 0 do
-      if keys[i] == key then
-        table.remove(keys, i)
-        break
+    local line = name .. " " .. value .. "\n"
+    if key ~= last then
+      if lines[key] then
+        for i = 1, #keys do
+          if keys[i] == key then
+            table.remove(keys, i)
+            break
+          end
+        end
       end
+      local text = {}
+      for i = 1, #keys do
+        text[i] = lines[keys[i]]
+      end
+      before, last = table.concat(text), key
+      keys[#keys + 1] = key
     end
-    keys[#keys + 1] = key
-    lines[key] = name .. " " .. value .. "\n"
-    local text = {}
-    for i = 1, #keys do
-      text[i] = lines[keys[i]]
-    end
-    keep(table.concat(text))
+    lines[key] = line
+    keep(before .. line)
   end
 end
 

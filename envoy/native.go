@@ -64,7 +64,9 @@ func departures() *accesslogv3.AccessLog {
 		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: typed(&grpclogv3.HttpGrpcAccessLogConfig{
 			CommonConfig: &grpclogv3.CommonGrpcAccessLogConfig{
 				LogName: "departures", GrpcService: service(clusterLog, 0), TransportApiVersion: corev3.ApiVersion_V3,
-				BufferSizeBytes: wrapperspb.UInt32(0), BufferFlushInterval: durationpb.New(50 * time.Millisecond),
+				// Without a buffer an entry is sent at once. Each time the interval is over every thread
+				// wakes up to find that there is nothing to send.
+				BufferSizeBytes: wrapperspb.UInt32(0), BufferFlushInterval: durationpb.New(10 * time.Second),
 			},
 		})},
 	}
