@@ -18,9 +18,9 @@
 -- follows a backslash, so a name between bare quotes is a member's. weir's own reader
 -- has the last word on the numbers.
 
--- Between two chunks all that this touches has left the processor's caches: what counts is how
--- little that is. Compiled code takes more room than what is interpreted, and is not faster so;
--- and the collector looks through all that is alive each time there is twice as much.
+-- Between two chunks of a stream other work takes the processor's caches, so what counts is how
+-- little is touched for each: compiled code is larger than what it was made from, and the
+-- collector goes through all that is alive. It waits for four times as much, not for twice.
 if jit then
   jit.off()
   collectgarbage("setpause", 400)
@@ -90,10 +90,14 @@ local function text_in(events)
       local first = events:match('^[ \t]*:[ \t]*"()', at)
       local stop = first
       while first do
-        stop = events:find('["\\\r\n]', stop)
-        if not stop or events:byte(stop) == 34 then
+        stop = find(events, '["\\\r\n]', stop)
+        if not stop then
           break
-        elseif events:find("^[\r\n]", stop) or events:find("^[\r\n]", stop + 1) then
+        end
+        local char, escaped = byte(events, stop, stop + 1)
+        if char == 34 then
+          break
+        elseif char ~= 92 or escaped == 10 or escaped == 13 then
           stop = nil -- the string does not end in its event
           break
         end
@@ -134,8 +138,8 @@ local function reader(note, strip, cut)
   local due = 1 -- how many pieces are noted next
 
   -- Most events of a stream are like the last one but for a single piece of text. So what
-  -- stood before and after it is kept, where no more of the stream is at hand: where nothing
-  -- else is new, nothing has to be searched for.
+  -- stood before and after it is kept: where nothing else is new, nothing has to be searched
+  -- for. There is a head only while nothing is held, skipped or awaited, and the stream goes on.
   local head, tail = nil, nil
 
   -- Notes the pieces of text in events that end after so many bytes of the stream. That is
@@ -241,7 +245,7 @@ local function reader(note, strip, cut)
     return table.concat(out)
   end
 
-  -- Reads what has to be looked at closely.
+  -- Reads the next bytes of any stream, as write does.
   local function scan(data)
     if done then -- nothing more is said
       seen = seen + #data
