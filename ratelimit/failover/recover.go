@@ -45,8 +45,15 @@ func (s *Store) Flush(ctx context.Context) int {
 	return s.debts.len()
 }
 
-// mend probes the store if it is away, and pays debts if it is not.
+// mend probes the store if it is away, and pays debts if it is not. One does at a time:
+// at the end Flush may come while Run still pays.
 func (s *Store) mend(ctx context.Context) {
+	select {
+	case s.mending <- struct{}{}:
+		defer func() { <-s.mending }()
+	case <-ctx.Done():
+		return
+	}
 	st := s.Status()
 	if !st.Away {
 		s.pay(ctx)

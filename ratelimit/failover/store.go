@@ -91,7 +91,8 @@ type Store struct {
 	local   *memstore.Store // counts Local limits, also those decided by nobody else
 	shares  sync.Map        // *ratelimit.Limit and number of replicas to its share
 	debts   debts
-	alone   atomic.Int64 // exchanges decided without the store, in all
+	mending chan struct{} // holds one while somebody mends
+	alone   atomic.Int64  // exchanges decided without the store, in all
 }
 
 // New returns a Store.
@@ -101,6 +102,7 @@ func New(opts Options) *Store {
 		timeout:    cmp.Or(opts.Timeout, 20*time.Millisecond),
 		probeEvery: cmp.Or(opts.ProbeEvery, 250*time.Millisecond),
 		local:      memstore.New(memstore.Options{}),
+		mending:    make(chan struct{}, 1),
 	}
 	s.breaker.opened = make(chan struct{})
 	s.debts = debts{most: cmp.Or(opts.MaxDebts, 10_000), byID: map[ratelimit.ID]*debt{}}

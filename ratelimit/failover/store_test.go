@@ -270,6 +270,67 @@ func TestRecovery(t *testing.T) {
 	})
 }
 
+// onceEach is a store that counts how often it is told of each exchange of an outage, and
+// takes its time.
+type onceEach struct {
+	*flaky
+	mu     sync.Mutex
+	forced map[ratelimit.ID]int
+}
+
+func (o *onceEach) Admit(ctx context.Context, id ratelimit.ID, c []ratelimit.Charge, opts ratelimit.AdmitOptions) (ratelimit.Decision, error) {
+	if opts.Force {
+		time.Sleep(time.Millisecond)
+		o.mu.Lock()
+		o.forced[id]++
+		o.mu.Unlock()
+	}
+	return o.flaky.Admit(ctx, id, c, opts)
+}
+
+// TestFlushWhileItRuns has the last debts told while they are being told anyway, as when a
+// process ends in the moment in which its store comes back. Each is told once.
+func TestFlushWhileItRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &onceEach{flaky: newFlaky(), forced: map[ratelimit.ID]int{}}
+		recovered := 0
+		s := New(Options{Store: store, ProbeEvery: 10 * time.Millisecond, Events: Events{Recovered: func(Outage) { recovered++ }}})
+		store.set(refuses)
+		tokens := ratelimit.Charge{Limit: limit(t, "tpm", ratelimit.Tokens, 1000, time.Hour), Cost: 10}
+		const debts = 20
+		for range debts {
+			id := nextID()
+			if _, _, err := s.Admit(t.Context(), id, []ratelimit.Charge{tokens}, []Policy{Open}, ratelimit.AdmitOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Settle(t.Context(), id, []int64{10}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		store.set(fine)
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _ = s.Run(ctx) })
+		time.Sleep(15 * time.Millisecond) // Run has begun to pay
+		if left := s.Flush(t.Context()); left != 0 {
+			t.Errorf("%d exchanges are owed after all were told", left)
+		}
+		cancel()
+		running.Wait()
+		for id, n := range store.forced {
+			if n != 1 {
+				t.Errorf("exchange %v was told %d times, want once", id, n)
+			}
+		}
+		if len(store.forced) != debts || recovered != 1 {
+			t.Errorf("%d exchanges were told, and it recovered %d times; want %d and once", len(store.forced), recovered, debts)
+		}
+		if got := store.used(t, tokens); got != debts*10 {
+			t.Errorf("the store counts %d tokens, want %d", got, debts*10)
+		}
+	})
+}
+
 // TestNothingIsLostOrDoubled runs exchanges through random faults. In the end the
 // store counts what the exchanges took, each once, and holds no slot.
 func TestNothingIsLostOrDoubled(t *testing.T) {
