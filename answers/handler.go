@@ -40,7 +40,7 @@ func Handler(g *gateway.Gateway, o Options) func(*h2loop.Request) {
 			r.Reply(http.StatusMethodNotAllowed)
 		case len(r.Body) > maxNotes:
 			r.Reply(http.StatusBadRequest)
-		case o.Waits, len(r.Body) > longNotes, g.Early(exchange): // the head comes by the goroutine that reads
+		case o.Waits, len(r.Body) > longNotes:
 			r.Go(func() { settle(g, r, exchange, o.Noted) })
 		default:
 			settle(g, r, exchange, o.Noted)

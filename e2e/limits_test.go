@@ -292,7 +292,7 @@ func (r *rig) parallel(n int, f func(i int) (reply, error)) []reply {
 func TestSettledAtDone(t *testing.T) {
 	t.Parallel()
 	r := start(t, fixture{limits: "  - {name: key-slots, per: [key], concurrency: 1}\n", model: "tokens=3"})
-	for i := range 30 {
+	for i := range 200 {
 		resp, err := r.send(t.Context(), http.MethodPost, "/v1/chat/completions", chat(`"stream":true`))
 		if err != nil {
 			t.Fatal(err)
@@ -312,7 +312,7 @@ func TestSettledAtDone(t *testing.T) {
 		}
 		resp.Body.Close()
 	}
-	for _, rec := range r.settled(30) {
+	for _, rec := range r.settled(200) {
 		if rec.Source != ledger.Exact || rec.Outcome != ledger.OK || rec.Tokens.Output != 3 {
 			t.Errorf("ledger %+v", rec)
 		}

@@ -36,8 +36,15 @@ func TestSentinel(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.finish()
+		// What the old master had said and not yet passed on when it was killed is lost:
+		// perhaps the end of the one request that each key has under way.
 		for _, policy := range policies() {
-			s.awaitSlots(policy+"-much", 0, 5*time.Second)
+			if n := s.used(policy+"-much", "slots"); n > 1 {
+				t.Errorf("%s: %d slots are taken, want at most that of the one request under way at the kill", policy, n)
+			}
+		}
+		for _, policy := range policies() {
+			s.awaitSlots(policy+"-much", 0, ratelimit.LeaseTTL+time.Second)
 		}
 	})
 	t.Run("switched", func(t *testing.T) {

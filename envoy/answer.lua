@@ -11,7 +11,7 @@
 --   ended     the same in its place, once the stream has ended
 --
 -- For an answer that breaks off the notes stand in dynamic metadata, which the access
--- log carries; "metering" there is native until weir has settled.
+-- log carries; "metering", which weir has set to native, is settled once weir has.
 --
 -- The events are split as https://html.spec.whatwg.org/multipage/server-sent-events.html
 -- has it. The reading is by patterns: in JSON text a quote inside of a string always
@@ -28,7 +28,6 @@ end
 
 local find, byte = string.find, string.byte
 
-local space = "weir.answer"
 local max_event = 1048576
 local max_usage = 4096 -- of one object, in bytes: more than any server needs
 local max_objects = 256 -- of usage in one event that are looked at
@@ -367,17 +366,17 @@ function envoy_on_response(handle)
   end
   local headers = handle:headers()
   local kind = (headers:get("content-type") or ""):lower()
+  local encoding = headers:get("content-encoding") or ""
   if not (kind:find("^%s*text/event%-stream%s*$") or kind:find("^%s*text/event%-stream%s*;")) or
-      (headers:get("content-encoding") or "identity") ~= "identity" or headers:get(":status"):sub(1, 1) ~= "2" then
+      not (encoding == "" or encoding == "identity") or headers:get(":status"):sub(1, 1) ~= "2" then
     return
   end
   local notes = ""
-  local function set(name, value) handle:streamInfo():dynamicMetadata():set(space, name, value) end
+  local function set(space, name, value) handle:streamInfo():dynamicMetadata():set(space, name, value) end
   local note = notebook(function(text)
     notes = text
-    set("notes", text)
+    set("weir.answer", "notes", text)
   end)
-  set("metering", "native")
   local told = false
   -- While weir is told, Envoy holds the answer. If there is no weir it goes on.
   local function tell()
@@ -386,11 +385,11 @@ function envoy_on_response(handle)
       [":method"] = "POST", [":path"] = "/answers/" .. plan["exchange"], [":authority"] = "weir",
     }, notes, 1000)
     if answer[":status"] == "204" then
-      set("metering", "settled")
+      set("weir", "metering", "settled")
       for _, name in ipairs({ "input_tokens", "output_tokens" }) do -- for the access log
         local tokens = tonumber(answer["x-weir-" .. name:gsub("_", "-")])
         if tokens then
-          handle:streamInfo():dynamicMetadata():set("weir", name, tokens)
+          set("weir", name, tokens)
         end
       end
     end

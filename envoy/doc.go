@@ -11,8 +11,8 @@
 //	listener ─ HTTP connection manager
 //	    early header mutation   removes x-weir-* and x-envoy-* that clients send
 //	    ext_authz               who calls? (for weir's own endpoints)
-//	    ext_proc                who calls, may it pass, to which upstream, what did it cost?
 //	    lua                     reads the usage of natively metered answers, and tells weir
+//	    ext_proc                who calls, may it pass, to which upstream, what did it cost?
 //	    router
 //	    access log              tells weir of such answers that broke off
 //
@@ -66,13 +66,14 @@ const (
 	MetadataAnswer = "answer"
 	AnswerPass     = "pass"
 	AnswerStrip    = "strip"
+	// MetadataMetering is Native from when the request is admitted until its answer is
+	// settled, if Envoy is to read that.
+	MetadataMetering = "metering"
+	Native           = "native"
 	// AnswerSpace is the namespace of what is noted of a natively metered answer.
 	AnswerSpace = "weir.answer"
 	// MetadataNotes is text; see answer.lua.
 	MetadataNotes = "notes"
-	// MetadataMetering is Native until the answer is settled.
-	MetadataMetering = "metering"
-	Native           = "native"
 
 	// AttributeAttempt counts the attempts of a request, from 1.
 	AttributeAttempt = "upstream.request_attempt_count"
@@ -84,9 +85,11 @@ const (
 	SourceKey = "x-weir-source"
 
 	// ServiceKey is the gRPC metadata that tells which of Envoy's filters asks:
-	// ServiceAttempts for the attempts' own.
+	// ServiceAttempts for the attempts' own, ServiceScripted for one whose answers pass
+	// the script that can read them.
 	ServiceKey      = "x-weir-filter"
 	ServiceAttempts = "attempts"
+	ServiceScripted = "scripted"
 
 	// HeaderErrorSource tells clients whose an error is. On an answer that
 	// extproc has not touched it marks one that Envoy made itself.

@@ -65,7 +65,7 @@ func connectionManager(cfg *config.Config, dir string) *hcmv3.HttpConnectionMana
 	m := &hcmv3.HttpConnectionManager{
 		StatPrefix:                    "public",
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{reservedHeaders()},
-		HttpFilters:                   []*hcmv3.HttpFilter{corsFilter(), authzFilter(), extProcFilter(), luaFilter(), routerFilter()},
+		HttpFilters:                   []*hcmv3.HttpFilter{corsFilter(), authzFilter(), luaFilter(), extProcFilter(), routerFilter()},
 		AccessLog:                     accessLogs(cfg.Envoy.AccessLog),
 		LocalReplyConfig:              localReplies(cfg.Envoy.MaxRequestBytes),
 		HttpProtocolOptions:           http1(),
@@ -143,16 +143,17 @@ func authzFilter() *hcmv3.HttpFilter {
 // It fails open: an answer outlives weir. No request gets in that way, as only weir
 // can set the header that names the upstream.
 func extProcFilter() *hcmv3.HttpFilter {
+	grpc := service(clusterExtProc, 0)
+	grpc.InitialMetadata = []*corev3.HeaderValue{{Key: ServiceKey, Value: ServiceScripted}}
 	return filter(filterExtProc, true, typed(&extprocv3.ExternalProcessor{
-		GrpcService:       service(clusterExtProc, 0),
+		GrpcService:       grpc,
 		MessageTimeout:    durationpb.New(messageTimeout),
 		AllowModeOverride: true,
 		FailureModeAllow:  true,
 		// How often and how long Envoy tries is told by headers of its own.
 		MutationRules: &rulesv3.HeaderMutationRules{AllowEnvoy: wrapperspb.Bool(true)},
 		MetadataOptions: &extprocv3.MetadataOptions{
-			ReceivingNamespaces:  &extprocv3.MetadataOptions_MetadataNamespaces{Untyped: []string{MetadataSpace}},
-			ForwardingNamespaces: &extprocv3.MetadataOptions_MetadataNamespaces{Untyped: []string{AnswerSpace}},
+			ReceivingNamespaces: &extprocv3.MetadataOptions_MetadataNamespaces{Untyped: []string{MetadataSpace}},
 		},
 		ProcessingMode: &extprocv3.ProcessingMode{
 			RequestHeaderMode:   extprocv3.ProcessingMode_SEND,

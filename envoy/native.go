@@ -44,8 +44,8 @@ func luaFilter() *hcmv3.HttpFilter {
 	}))
 }
 
-// departures tells weir of answers that were metered natively and did not reach their
-// end: how much passed, and who left.
+// departures tells weir of answers that were to be metered natively and did not reach
+// their end: how much passed, and who left.
 func departures() *accesslogv3.AccessLog {
 	return &accesslogv3.AccessLog{
 		Name: "envoy.access_loggers.http_grpc",
@@ -53,7 +53,7 @@ func departures() *accesslogv3.AccessLog {
 			MetadataFilter: &accesslogv3.MetadataFilter{
 				MatchIfKeyNotFound: wrapperspb.Bool(false),
 				Matcher: &matcherv3.MetadataMatcher{
-					Filter: AnswerSpace,
+					Filter: MetadataSpace,
 					Path:   []*matcherv3.MetadataMatcher_PathSegment{{Segment: &matcherv3.MetadataMatcher_PathSegment_Key{Key: MetadataMetering}}},
 					Value: &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_StringMatch{
 						StringMatch: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: Native}},

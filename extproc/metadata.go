@@ -1,7 +1,6 @@
 package extproc
 
 import (
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/weir-gateway/weir/envoy"
@@ -22,11 +21,13 @@ func (s *stream) exchangeNote(x *gateway.Exchange) *structpb.Struct {
 		note[envoy.NoteModel] = structpb.NewStringValue(x.Model())
 		note[envoy.NoteUpstream] = structpb.NewStringValue(x.Upstream())
 	}
-	switch {
-	case native && strip:
-		note[envoy.MetadataAnswer] = structpb.NewStringValue(envoy.AnswerStrip)
-	case native:
-		note[envoy.MetadataAnswer] = structpb.NewStringValue(envoy.AnswerPass)
+	if native {
+		answer := envoy.AnswerPass
+		if strip {
+			answer = envoy.AnswerStrip
+		}
+		note[envoy.MetadataAnswer] = structpb.NewStringValue(answer)
+		note[envoy.MetadataMetering] = structpb.NewStringValue(envoy.Native)
 	}
 	if x.Attempted() {
 		note[envoy.MetadataOrder] = groups(x.Order())
@@ -67,9 +68,4 @@ func groups(upstreams []string) *structpb.Value {
 		list.Values[i] = structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{"name": structpb.NewStringValue(name)}})
 	}
 	return structpb.NewListValue(list)
-}
-
-// readNatively tells whether Envoy reads the answer itself.
-func readNatively(m *corev3.Metadata) bool {
-	return m.GetFilterMetadata()[envoy.AnswerSpace].GetFields()[envoy.MetadataMetering].GetStringValue() == envoy.Native
 }

@@ -52,11 +52,13 @@ type Call interface {
 // message until Envoy sends no more. How the call ends says nothing about how the
 // exchange did.
 func (s *Server) Process(call Call) h2loop.Receiver {
-	if call.Metadata(envoy.ServiceKey) == envoy.ServiceAttempts {
+	service := call.Metadata(envoy.ServiceKey)
+	if service == envoy.ServiceAttempts {
 		return &attempt{gateway: s.gateway, call: call, waits: s.options.Waits}
 	}
 	return &stream{
 		callers: s.callers, gateway: s.gateway, log: s.log, noted: s.options.Noted, waits: s.options.Waits, rpc: call,
+		call: gateway.Call{Scripted: service == envoy.ServiceScripted},
 	}
 }
 

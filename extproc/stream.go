@@ -82,7 +82,7 @@ func (s *stream) step(in *extprocv3.ProcessingRequest) *extprocv3.ProcessingResp
 	case *extprocv3.ProcessingRequest_RequestBody:
 		return s.admit(s.rpc.Context(), m.RequestBody.GetBody())
 	case *extprocv3.ProcessingRequest_ResponseHeaders:
-		return s.responseHeaders(m.ResponseHeaders, in.GetMetadataContext())
+		return s.responseHeaders(m.ResponseHeaders)
 	case *extprocv3.ProcessingRequest_ResponseBody:
 		return s.responseBody(m.ResponseBody)
 	case *extprocv3.ProcessingRequest_RequestTrailers:
@@ -161,19 +161,19 @@ func (s *stream) admit(ctx context.Context, body []byte) *extprocv3.ProcessingRe
 	return s.forward(x)
 }
 
-func (s *stream) responseHeaders(m *extprocv3.HttpHeaders, noted *corev3.Metadata) *extprocv3.ProcessingResponse {
+func (s *stream) responseHeaders(m *extprocv3.HttpHeaders) *extprocv3.ProcessingResponse {
 	if s.exchange == nil {
 		return passResponseHeaders // an answer of Envoy's to what was not admitted
 	}
-	head := gateway.Head{Last: m.GetEndOfStream(), Native: readNatively(noted)}
+	head := gateway.Head{Last: m.GetEndOfStream()}
 	for _, h := range m.GetHeaders().GetHeaders() {
 		switch h.GetKey() {
 		case ":status":
 			head.Status, _ = strconv.Atoi(envoy.HeaderValue(h)) // Envoy's own text
 		case "content-type":
-			head.ContentType = envoy.HeaderValue(h)
+			head.ContentType = joined(head.ContentType, h)
 		case "content-encoding":
-			head.Encoding = envoy.HeaderValue(h)
+			head.Encoding = joined(head.Encoding, h)
 		case "retry-after":
 			head.RetryAfter = envoy.HeaderValue(h)
 		case envoy.HeaderErrorSource:
@@ -190,6 +190,14 @@ func (s *stream) responseHeaders(m *extprocv3.HttpHeaders, noted *corev3.Metadat
 		s.watch = newWatch(s)
 	}
 	return answer(&plan)
+}
+
+// joined is the value of a header that may come several times, as the script reads it.
+func joined(before string, h *corev3.HeaderValue) string {
+	if before == "" {
+		return envoy.HeaderValue(h)
+	}
+	return before + "," + envoy.HeaderValue(h)
 }
 
 func (s *stream) responseBody(m *extprocv3.HttpBody) *extprocv3.ProcessingResponse {

@@ -19,7 +19,6 @@ type Head struct {
 	RetryAfter  string
 	Local       bool // Envoy made it, and no upstream
 	Last        bool // there is no body
-	Native      bool // Envoy reads the body itself
 }
 
 // Plan says what becomes of an answer.
@@ -53,7 +52,6 @@ func (x *Exchange) Answer(h Head) Plan {
 	switch {
 	case p.Native:
 		x.phase.Store(uint32(Natively))
-		close(x.parting.begun)
 	case p.Observe:
 		x.phase.Store(uint32(Answering))
 	}
@@ -93,14 +91,14 @@ func (x *Exchange) goodAnswer(h Head) (p Plan) {
 			p.Remove = []string{"content-length"}
 		}
 	}()
-	switch mime = strings.ToLower(strings.TrimSpace(mime)); {
+	switch mime = strings.ToLower(strings.Trim(mime, " \t")); {
 	case h.Encoding != "" && h.Encoding != "identity":
 		x.meter = &bytesMeter{}
 	case mime == "text/event-stream":
 		m := newStreamMeter(x.call.Endpoint, x.asked, x.guess)
 		m.events.PerPrompt = x.perPrompt
 		x.meter = m
-		if h.Native {
+		if x.native { // the script goes by the same words
 			x.meter, p.Native = &nativeMeter{perPrompt: x.perPrompt}, true
 		}
 		p.Remove = []string{"content-length"} // events may be taken out or added

@@ -171,9 +171,7 @@ func (x *Exchange) admit(ctx context.Context, body []byte) *openai.Error {
 		return err
 	}
 	x.asked = request.AsksForUsage() && !x.target.Server.NeverAsk
-	if x.native = x.mayBeNative(); x.native {
-		x.parting.begun = make(chan struct{})
-	}
+	x.native = x.mayBeNative()
 	x.body = request.Apply(body, openai.Edit{
 		Model: x.target.Model, MaxTokens: x.model.MaxOutput, AtMost: atMost, IncludeUsage: x.asked, CacheSalt: x.salt(),
 	})

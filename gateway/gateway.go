@@ -97,6 +97,7 @@ type Call struct {
 	Body        []byte    // not kept beyond Admit
 	Start       time.Time // when the request's headers arrived
 	Trace       telemetry.TraceContext
+	Scripted    bool // Envoy can read the answer, if it is an event stream
 }
 
 // Admit decides about a call. What it returns is either an exchange, which must

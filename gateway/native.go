@@ -16,10 +16,6 @@ import (
 // Envoy's word on how it broke off.
 const departureWait = 2 * time.Second
 
-// headWait is how much later than the end of an answer its head may come, in another call of
-// Envoy's.
-const headWait = 500 * time.Millisecond
-
 // Notes are what Envoy's own reading of an event stream has noted; see answer.lua.
 type Notes struct {
 	Usage    []string  // JSON of events that hold nothing but usage, in their order
@@ -77,7 +73,6 @@ func (m *nativeMeter) reading() reading {
 // Envoy's reading tells at the answer's end; if it had none, by what the access log
 // tells; and if that says nothing either, by the clock.
 type parting struct {
-	begun     chan struct{} // closed when weir has seen the head of the answer
 	mu        sync.Mutex
 	left      bool       // the stream of ext_proc is over
 	departure *Departure // what the access log told, if it came first
@@ -90,7 +85,7 @@ type parting struct {
 func (x *Exchange) Native() (native, strip bool) { return x.native, x.asked }
 
 func (x *Exchange) mayBeNative() bool {
-	if !x.stream || !x.call.Endpoint.Generates() || x.model.Rewrite || x.watched() {
+	if !x.call.Scripted || !x.stream || !x.call.Endpoint.Generates() || x.model.Rewrite || x.watched() {
 		return false
 	}
 	switch x.target.Server.Metering {
@@ -119,32 +114,12 @@ func (x *Exchange) kind() kind {
 	return kind{server, x.model.Name, x.call.Endpoint}
 }
 
-// Early tells whether a natively metered answer of this process is said to be at its end
-// before its head is here, for which Ended waits.
-func (g *Gateway) Early(exchange string) bool {
-	x, ok := g.named(exchange)
-	if !ok || !x.native {
-		return false
-	}
-	select {
-	case <-x.parting.begun:
-		return false
-	default:
-		return true
-	}
-}
-
 // Ended says that a natively metered answer of this process is at its end, and what
 // was noted of it. It returns once the exchange is settled, with what that took, and
 // tells whether it was found.
 func (g *Gateway) Ended(exchange string, n Notes) (took *ledger.Tokens, found bool) {
 	x, ok := g.named(exchange)
-	if !ok || !x.native {
-		return nil, false
-	}
-	select {
-	case <-x.parting.begun: // a short answer may be over before its head is here
-	case <-time.After(headWait):
+	if !ok || Phase(x.phase.Load()) != Natively {
 		return nil, false
 	}
 	x.parting.mu.Lock()
