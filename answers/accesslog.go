@@ -16,8 +16,9 @@ import (
 	"github.com/weir-gateway/weir/h2loop"
 )
 
-// AccessLog is Envoy's gRPC access log, as far as weir needs one: it learns of natively
-// metered answers how they broke off. Envoy sends an entry for no others.
+// AccessLog is Envoy's gRPC access log, as far as weir needs one: it learns how
+// answers broke off that were to be metered natively. Envoy sends an entry for each that the
+// script did not have settled, errors of upstreams among them.
 type AccessLog struct {
 	gateway *gateway.Gateway
 	log     zerolog.Logger

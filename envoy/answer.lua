@@ -144,7 +144,7 @@ local function reader(note, strip, cut)
   -- Notes the pieces of text in events that end after so many bytes of the stream. That is
   -- done now and then: what comes after the last note is told by its bytes.
   local function pass(stop)
-    due = pieces + math.min(32, pieces)
+    due = pieces + math.min(16, pieces)
     note("passed", pieces .. " " .. text .. " " .. stop .. " " .. began)
   end
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 type stream struct {
 	vm     *lua.LState
 	plan   string // of weir: pass or strip
+	head   map[string]string
 	chunks [][]byte
 	out    [][]byte
 	set    map[string]lua.LValue // dynamic metadata
@@ -29,9 +31,14 @@ type stream struct {
 // runScript has the script read a stream that comes in those chunks.
 func runScript(t testing.TB, plan string, chunks ...[]byte) *stream {
 	t.Helper()
+	return runScriptOn(t, plan, map[string]string{"content-type": "text/event-stream; charset=utf-8", ":status": "200"}, chunks...)
+}
+
+func runScriptOn(t testing.TB, plan string, head map[string]string, chunks ...[]byte) *stream {
+	t.Helper()
 	vm := lua.NewState()
 	t.Cleanup(vm.Close)
-	s := &stream{vm: vm, plan: plan, chunks: chunks, set: map[string]lua.LValue{}}
+	s := &stream{vm: vm, plan: plan, head: head, chunks: chunks, set: map[string]lua.LValue{}}
 	if err := vm.DoString(envoy.AnswerScript()); err != nil {
 		t.Fatal(err)
 	}
@@ -68,11 +75,10 @@ func (s *stream) handle() *lua.LTable {
 			return 0
 		},
 	})
-	headers := map[string]string{"content-type": "text/event-stream; charset=utf-8", ":status": "200"}
 	return s.methods(map[string]lua.LGFunction{
 		"streamInfo": returning(s.methods(map[string]lua.LGFunction{"dynamicMetadata": returning(metadata)})),
 		"headers": returning(s.methods(map[string]lua.LGFunction{"get": func(l *lua.LState) int {
-			if v, ok := headers[l.CheckString(2)]; ok {
+			if v, ok := s.head[l.CheckString(2)]; ok {
 				l.Push(lua.LString(v))
 				return 1
 			}
@@ -139,6 +145,42 @@ func byWeir(plan string, body []byte) (out string, events *openai.EventStream) {
 		out += cutError()
 	}
 	return out, events
+}
+
+// TestScriptReadsWhatWeirTakesItToRead goes through heads of answers: which of them the
+// script reads, weir knows from the head alone.
+func TestScriptReadsWhatWeirTakesItToRead(t *testing.T) {
+	t.Parallel()
+	types := []string{
+		"", "text/event-stream", "text/event-stream; charset=utf-8", " Text/Event-Stream\t", "TEXT/EVENT-STREAM ;a", "text/event-stream;",
+		"text/event-streams", "text/event-stream, text/event-stream", ",text/event-stream", "text/event-stream;a,text/event-stream",
+		"application/json", "application/json; text/event-stream", "text/event stream",
+	}
+	none := "none"
+	read := 0
+	for _, kind := range types {
+		for _, encoding := range []string{none, "", "identity", "gzip", "Identity", ",", "identity,identity"} {
+			for _, status := range []int{200, 201, 204, 299, 300, 400, 500} {
+				head := map[string]string{":status": strconv.Itoa(status)}
+				if kind != "" {
+					head["content-type"] = kind
+				}
+				h := gateway.Head{Status: status, ContentType: kind}
+				if encoding != none {
+					head["content-encoding"], h.Encoding = encoding, encoding
+				}
+				s := runScriptOn(t, envoy.AnswerPass, head, []byte("data: [DONE]\n\n"))
+				if reads := len(s.told) > 0; reads != h.Streams() {
+					t.Errorf("%v: the script reads it: %v, weir takes it to: %v", head, reads, h.Streams())
+				} else if reads {
+					read++
+				}
+			}
+		}
+	}
+	if want := 6 * 3 * 4; read != want {
+		t.Errorf("%d heads are read, want %d", read, want)
+	}
 }
 
 // TestScriptReadsAsWeirDoes has every recorded stream read by both, cut at places of

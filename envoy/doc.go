@@ -14,7 +14,7 @@
 //	    lua                     reads the usage of natively metered answers, and tells weir
 //	    ext_proc                who calls, may it pass, to which upstream, what did it cost?
 //	    router
-//	    access log              tells weir of such answers that broke off
+//	    access log              tells weir of answers that were to be, and broke off
 //
 // Upstreams that have several keys, or stand in for each other, have another
 // cluster with an ext_proc of its own, asked before and after each attempt.
@@ -66,8 +66,8 @@ const (
 	MetadataAnswer = "answer"
 	AnswerPass     = "pass"
 	AnswerStrip    = "strip"
-	// MetadataMetering is Native from when the request is admitted until its answer is
-	// settled, if Envoy is to read that.
+	// MetadataMetering is Native from when a request is admitted whose answer Envoy is to
+	// read, until the script has had that settled.
 	MetadataMetering = "metering"
 	Native           = "native"
 	// AnswerSpace is the namespace of what is noted of a natively metered answer.

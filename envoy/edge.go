@@ -151,8 +151,8 @@ func http2Downstream() *corev3.Http2ProtocolOptions {
 	}
 }
 
-// accessLogs are where Envoy tells of requests: weir, of natively metered answers that
-// broke off, and people, in JSON.
+// accessLogs are where Envoy tells of requests: weir, of answers to be metered natively
+// that broke off, and people, in JSON.
 func accessLogs(to string) []*accesslogv3.AccessLog {
 	list := []*accesslogv3.AccessLog{departures()}
 	format := &corev3.SubstitutionFormatString{

@@ -166,14 +166,15 @@ func (s *stream) responseHeaders(m *extprocv3.HttpHeaders) *extprocv3.Processing
 		return passResponseHeaders // an answer of Envoy's to what was not admitted
 	}
 	head := gateway.Head{Last: m.GetEndOfStream()}
+	var typed, encoded bool
 	for _, h := range m.GetHeaders().GetHeaders() {
 		switch h.GetKey() {
 		case ":status":
 			head.Status, _ = strconv.Atoi(envoy.HeaderValue(h)) // Envoy's own text
 		case "content-type":
-			head.ContentType = joined(head.ContentType, h)
+			head.ContentType = joined(head.ContentType, h, &typed)
 		case "content-encoding":
-			head.Encoding = joined(head.Encoding, h)
+			head.Encoding = joined(head.Encoding, h, &encoded)
 		case "retry-after":
 			head.RetryAfter = envoy.HeaderValue(h)
 		case envoy.HeaderErrorSource:
@@ -193,8 +194,9 @@ func (s *stream) responseHeaders(m *extprocv3.HttpHeaders) *extprocv3.Processing
 }
 
 // joined is the value of a header that may come several times, as the script reads it.
-func joined(before string, h *corev3.HeaderValue) string {
-	if before == "" {
+func joined(before string, h *corev3.HeaderValue, seen *bool) string {
+	if !*seen {
+		*seen = true
 		return envoy.HeaderValue(h)
 	}
 	return before + "," + envoy.HeaderValue(h)

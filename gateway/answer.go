@@ -21,6 +21,20 @@ type Head struct {
 	Last        bool // there is no body
 }
 
+// mime is the media type, in lower case, without its parameters.
+func (h *Head) mime() string {
+	mime, _, _ := strings.Cut(h.ContentType, ";")
+	return strings.ToLower(strings.Trim(mime, " \t"))
+}
+
+func (h *Head) encoded() bool { return h.Encoding != "" && h.Encoding != "identity" }
+
+// Streams tells whether the head is that of an event stream that can be read. The script
+// inside of Envoy goes by the same words.
+func (h *Head) Streams() bool {
+	return h.Status >= 200 && h.Status < 300 && h.mime() == "text/event-stream" && !h.encoded()
+}
+
 // Plan says what becomes of an answer.
 type Plan struct {
 	Status  int             // to send instead; 0 keeps the upstream's
@@ -85,20 +99,20 @@ func (x *Exchange) localAnswer(h Head) {
 // servers answer a request for a stream with JSON.
 func (x *Exchange) goodAnswer(h Head) (p Plan) {
 	p.Observe = true
-	mime, _, _ := strings.Cut(h.ContentType, ";")
+	mime := h.mime()
 	defer func() {
 		if x.rename(mime) {
 			p.Remove = []string{"content-length"}
 		}
 	}()
-	switch mime = strings.ToLower(strings.Trim(mime, " \t")); {
-	case h.Encoding != "" && h.Encoding != "identity":
+	switch {
+	case h.encoded():
 		x.meter = &bytesMeter{}
-	case mime == "text/event-stream":
+	case h.Streams():
 		m := newStreamMeter(x.call.Endpoint, x.asked, x.guess)
 		m.events.PerPrompt = x.perPrompt
 		x.meter = m
-		if x.native { // the script goes by the same words
+		if x.native {
 			x.meter, p.Native = &nativeMeter{perPrompt: x.perPrompt}, true
 		}
 		p.Remove = []string{"content-length"} // events may be taken out or added

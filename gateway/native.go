@@ -43,6 +43,9 @@ type Departure struct {
 	Upstream bool  // it was the upstream that left, not the client
 }
 
+// unread tells whether the script cannot have seen the answer: it notes the first byte.
+func (d *Departure) unread() bool { return d.Bytes > 0 && d.Notes.Begun.IsZero() }
+
 // nativeMeter stands for Envoy, which reads the answer.
 type nativeMeter struct {
 	notes     Notes
@@ -130,8 +133,9 @@ func (g *Gateway) Ended(exchange string, n Notes) (took *ledger.Tokens, found bo
 	return x.Took(), true
 }
 
-// Departed says how a natively metered answer of this process broke off. An exchange
-// that is settled, or unknown, is left alone.
+// Departed says how an answer of this process broke off that was to be metered natively.
+// An exchange that is settled, or unknown, is left alone, and one that was answered
+// otherwise to its End.
 func (g *Gateway) Departed(exchange string, d *Departure) {
 	x, ok := g.named(exchange)
 	if !ok || !x.native {
@@ -177,12 +181,14 @@ func (x *Exchange) depart() {
 		return
 	}
 	d := x.parting.departure
-	if d == nil {
+	if d == nil || d.unread() {
 		took := time.Since(x.call.Start)
-		if !x.g.hurried.Load() {
+		switch warning := x.g.log.Warn().Str("request_id", x.call.RequestID); {
+		case d != nil:
+			warning.Msg("Envoy did not read an answer that it was to read; its tokens are estimated by the time that it took")
+		case !x.g.hurried.Load():
 			took -= departureWait
-			x.g.log.Warn().Str("request_id", x.call.RequestID).
-				Msg("Envoy did not tell how an answer broke off; its tokens are estimated by the time that it took")
+			warning.Msg("Envoy did not tell how an answer broke off; its tokens are estimated by the time that it took")
 		}
 		x.part(Notes{}, func(r *reading) { r.estimate = max(1, x.g.sizes.tokensIn(x.kind(), took, x.choices)) }, false)
 		return
