@@ -190,7 +190,10 @@ func (x *Exchange) depart() {
 			took -= departureWait
 			warning.Msg("Envoy did not tell how an answer broke off; its tokens are estimated by the time that it took")
 		}
-		x.part(Notes{}, func(r *reading) { r.estimate = max(1, x.g.sizes.tokensIn(x.kind(), took, x.choices)) }, false)
+		x.part(Notes{}, func(r *reading) {
+			r.failed = d != nil && d.Upstream
+			r.estimate = max(1, x.g.sizes.tokensIn(x.kind(), took, x.choices))
+		}, false)
 		return
 	}
 	x.part(d.Notes, func(r *reading) {
