@@ -66,9 +66,11 @@ func (s *AccessLog) entry(e *datav3.HTTPAccessLogEntry) {
 	}()
 	noted := e.GetCommonProperties().GetMetadata().GetFilterMetadata()
 	exchange := noted[envoy.MetadataSpace].GetFields()[envoy.MetadataExchange].GetStringValue()
+	code := e.GetResponse().GetResponseCode().GetValue()
 	s.gateway.Departed(exchange, &gateway.Departure{
 		Notes:    gateway.ParseNotes(noted[envoy.AnswerSpace].GetFields()[envoy.MetadataNotes].GetStringValue()),
 		Bytes:    int64(e.GetResponse().GetResponseBodyBytes()), //nolint:gosec // a length
+		Instead:  code < 200 || code > 299,
 		Upstream: upstreamLeft(e.GetCommonProperties().GetResponseFlags()),
 	})
 }

@@ -155,6 +155,25 @@ func TestNativeDepartures(t *testing.T) {
 	}
 }
 
+// TestNativeResets has the upstream break streams off in the moment in which weir is asked
+// about their head: Envoy then forgets what it holds, and answers with an error of its own.
+func TestNativeResets(t *testing.T) {
+	t.Parallel()
+	r := start(t, fixture{metering: "native"})
+	const n = 30
+	for range n {
+		leave(r, 1<<20, "fail=reset:9")
+	}
+	for _, rec := range r.settled(n) {
+		if rec.Outcome != ledger.Cut || rec.Source != ledger.Estimated || rec.Tokens.Input == 0 || rec.Tokens.Output < 1 || rec.Tokens.Output > 12 {
+			t.Errorf("ledger %+v, want a cut stream of up to nine tokens", rec)
+		}
+	}
+	if log := r.Log(); strings.Contains(log, "did not read") {
+		t.Errorf("weir warns of what is well:\n%s", log)
+	}
+}
+
 // leave reads so many events of a stream, at most up to its end, and hangs up. A
 // request that a connection lost which Envoy was closing is sent again.
 func leave(r *rig, events int, script string) {

@@ -39,12 +39,13 @@ type Passed struct {
 // Departure is how a natively metered answer broke off.
 type Departure struct {
 	Notes    Notes
-	Bytes    int64 // of the answer's body, that the client was sent
+	Bytes    int64 // of the body that the client was sent
+	Instead  bool  // which was an error in the place of the answer
 	Upstream bool  // it was the upstream that left, not the client
 }
 
 // unread tells whether the script cannot have seen the answer: it notes the first byte.
-func (d *Departure) unread() bool { return d.Bytes > 0 && d.Notes.Begun.IsZero() }
+func (d *Departure) unread() bool { return d.Bytes > 0 && !d.Instead && d.Notes.Begun.IsZero() }
 
 // nativeMeter stands for Envoy, which reads the answer.
 type nativeMeter struct {
@@ -180,26 +181,35 @@ func (x *Exchange) depart() {
 	if x.settled.Load() {
 		return
 	}
+	took := time.Since(x.call.Start)
+	warn := func(what string) {
+		x.g.log.Warn().Str("request_id", x.call.RequestID).Msg(what + "; its tokens are estimated by the time that it took")
+	}
 	d := x.parting.departure
-	if d == nil || d.unread() {
-		took := time.Since(x.call.Start)
-		switch warning := x.g.log.Warn().Str("request_id", x.call.RequestID); {
-		case d != nil:
-			warning.Msg("Envoy did not read an answer that it was to read; its tokens are estimated by the time that it took")
-		case !x.g.hurried.Load():
+	if d == nil {
+		if !x.g.hurried.Load() {
 			took -= departureWait
-			warning.Msg("Envoy did not tell how an answer broke off; its tokens are estimated by the time that it took")
+			warn("Envoy did not tell how an answer broke off")
 		}
-		x.part(Notes{}, func(r *reading) {
-			r.failed = d != nil && d.Upstream
-			r.estimate = max(1, x.g.sizes.tokensIn(x.kind(), took, x.choices))
-		}, false)
+		x.part(Notes{}, func(r *reading) { r.estimate = x.generatedIn(took) }, false)
 		return
+	}
+	if d.unread() {
+		warn("Envoy did not read an answer that it was to read")
 	}
 	x.part(d.Notes, func(r *reading) {
 		r.failed = r.failed || d.Upstream && !r.over
-		r.estimate = x.g.sizes.tokens(x.kind(), d.Notes.Passed, d.Bytes)
+		if d.unread() {
+			r.estimate = x.generatedIn(took)
+		} else {
+			r.estimate = x.g.sizes.tokens(x.kind(), d.Notes.Passed, d.Bytes)
+		}
 	}, d.Notes.Ended)
+}
+
+// generatedIn estimates the tokens of an answer of which only is known how long it took.
+func (x *Exchange) generatedIn(took time.Duration) int64 {
+	return max(1, x.g.sizes.tokensIn(x.kind(), took, x.choices))
 }
 
 // part settles a natively metered exchange by notes and what else is known, unless it

@@ -51,6 +51,7 @@ func TestDepartures(t *testing.T) {
 		"before any byte":    {eventStream, &Departure{}, 0},
 		"not told":           {eventStream, nil, 200},
 		"not read by Envoy":  {eventStream, &Departure{Bytes: 20_000}, 200},
+		"an error instead":   {eventStream, &Departure{Bytes: 147, Instead: true, Upstream: true}, 1},
 		"answered otherwise": {Head{Status: 500, ContentType: "application/json"}, &Departure{Bytes: 100}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
