@@ -124,10 +124,17 @@ local function event_of(events, where)
   return begin
 end
 
--- Returns a function that takes the next bytes of a stream and returns what to pass on
--- in their place, and whether the stream has said that it is done; and one that returns
--- what is left at the end. If strip is set, events without choices that tell usage are
--- taken out, for a client that did not ask for them.
+-- Returns three functions that read a stream: write takes its next bytes and returns what to pass
+-- on in their place, and whether the stream has said that it is done; count notes the pieces of
+-- text; finish returns what is left at the end. If strip is set, events without choices that tell
+-- usage are taken out, for a client that did not ask for them.
+--
+-- Most events are like the last one but for a single piece of text, and those the caller reads by
+-- itself. So it keeps how many bytes of the stream were seen, and how many pieces of text of how
+-- many bytes there were: it gives them to each function. write returns them anew, and then how
+-- many pieces are to be noted next, and what stands before and after the text of the last event.
+-- There is that only while nothing is held, skipped or awaited, and the stream goes on: where
+-- nothing else is new, nothing has to be searched for.
 local function reader(note, strip, cut)
   local held = ""       -- the unfinished event; with strip not yet passed on
   local skipping = nil  -- the last bytes of an event that is too long to read
@@ -136,20 +143,17 @@ local function reader(note, strip, cut)
   local pieces, text, began = 0, 0, 0
   local due = 1 -- how many pieces are noted next
 
-  -- Most events of a stream are like the last one but for a single piece of text. So what
-  -- stood before and after it is kept: where nothing else is new, nothing has to be searched
-  -- for. There is a head only while nothing is held, skipped or awaited, and the stream goes on.
-  local head, tail = nil, nil
+  local head, tail = nil, nil -- what stands before and after the text of the last event
 
   -- Notes the pieces of text in events that end after so many bytes of the stream. That is
   -- done now and then: what comes after the last note is told by its bytes.
   local function pass(stop)
-    due = pieces + math.min(16, pieces)
+    due = pieces + math.min(64, pieces)
     note("passed", pieces .. " " .. text .. " " .. stop .. " " .. began)
   end
 
   -- Counts the text of whole events.
-  local function count(events, stop)
+  local function add(events, stop)
     local more, bytes, where, stops = text_in(events)
     head = nil
     if more > 0 then
@@ -179,7 +183,7 @@ local function reader(note, strip, cut)
     if #event > max_event then
       return false
     end
-    count(event, stop)
+    add(event, stop)
     local empty = has(event, 'choices"', "^%s*:%s*%[%s*%]")
     local choices = not empty and has(event, 'choices"', "^%s*:%s*%[")
     local fails = not choices and has_error(event)
@@ -244,7 +248,7 @@ local function reader(note, strip, cut)
     return table.concat(out)
   end
 
-  -- Reads the next bytes of any stream, as write does.
+  -- Reads the next bytes of any stream.
   local function scan(data)
     if done then -- nothing more is said
       seen = seen + #data
@@ -279,7 +283,7 @@ local function reader(note, strip, cut)
         out = kept
       end
     else
-      count(data, seen + #data)
+      add(data, seen + #data)
     end
     seen = seen + #data
     if done then
@@ -294,23 +298,20 @@ local function reader(note, strip, cut)
     return lead == "" and out or lead .. out, done
   end
 
-  local function write(data)
-    if head and find(data, head, 1, true) == 1 then
-      local first = #head + 1
-      local stop = find(data, '["%c]', first)
-      -- tail begins with the quote that ends the text.
-      if stop and stop > first and stop + #tail - 1 == #data and byte(data, stop - 1) ~= 92 and find(data, tail, stop, true) then
-        seen, pieces, text = seen + #data, pieces + 1, text + stop - first
-        if pieces >= due then
-          pass(seen)
-        end
-        return data, false
-      end
-    end
-    return scan(data)
+  local function write(data, ...)
+    seen, pieces, text = ...
+    local out, ended = scan(data)
+    return out, ended, seen, pieces, text, due, head, tail
   end
 
-  local function finish()
+  local function count(...)
+    seen, pieces, text = ...
+    pass(seen)
+    return due
+  end
+
+  local function finish(...)
+    seen, pieces, text = ...
     local rest = held
     held = ""
     if rest ~= "" then
@@ -327,7 +328,7 @@ local function reader(note, strip, cut)
     return rest
   end
 
-  return write, finish
+  return write, count, finish
 end
 
 -- Returns a function that notes a value; of each key the last one counts. The notes are
@@ -394,29 +395,51 @@ function envoy_on_response(handle)
       end
     end
   end
-  local write, finish = reader(note, plan["answer"] == "strip", CUT)
+  local write, count, finish = reader(note, plan["answer"] == "strip", CUT)
+  -- What is touched for each chunk stands on this function's own stack: a variable of another
+  -- function, a method to look up and a call are each memory of their own.
+  local find, byte = string.find, string.byte
+  local length_of, bytes_of
+  local seen, pieces, text, due = 0, 0, 0, 1
+  local head, tail, from, more -- from is where the text begins after head, more is what tail adds
   local last, out, done
   local begun = false
   for chunk in handle:bodyChunks() do
-    local length = chunk:length()
-    local data = length > 0 and chunk:getBytes(0, length) or ""
-    if length > 0 and not begun then
+    if not length_of then
+      length_of, bytes_of = chunk.length, chunk.getBytes
+    end
+    local length = length_of(chunk)
+    local data = length > 0 and bytes_of(chunk, 0, length) or ""
+    if not begun and length > 0 then
       begun = true
       note("begun", tostring(handle:timestamp()))
     end
-    out, done = write(data)
-    if out ~= data then
-      chunk:setBytes(out)
-    end
     last = chunk
-    if done and not told then
-      tell()
+    local stop = head and find(data, head, 1, true) == 1 and find(data, '["%c]', from)
+    -- tail begins with the quote that ends the text.
+    if stop and stop > from and stop + more == length and byte(data, stop - 1) ~= 92 and find(data, tail, stop, true) then
+      seen, pieces, text = seen + length, pieces + 1, text + stop - from
+      out = data
+      if pieces >= due then
+        due = count(seen, pieces, text)
+      end
+    else
+      out, done, seen, pieces, text, due, head, tail = write(data, seen, pieces, text)
+      if head then
+        from, more = #head + 1, #tail - 1
+      end
+      if out ~= data then
+        chunk:setBytes(out)
+      end
+      if done and not told then
+        tell()
+      end
     end
   end
   if told then
     return
   end
-  local rest = finish()
+  local rest = finish(seen, pieces, text)
   if rest ~= "" and last then
     -- The last chunk is at hand unless trailers came.
     pcall(function() last:setBytes(out .. rest) end)

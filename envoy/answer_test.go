@@ -96,24 +96,34 @@ func (s *stream) handle() *lua.LTable {
 	})
 }
 
-// bodyChunks is Envoy's iterator.
+// bodyChunks is Envoy's iterator. All chunks have the same methods.
 func (s *stream) bodyChunks(l *lua.LState) int {
 	next := 0
+	index := func(l *lua.LState) int { return int(lua.LVAsNumber(l.CheckTable(1).RawGetString("index"))) }
+	methods := map[string]lua.LGFunction{
+		"length": func(l *lua.LState) int {
+			l.Push(lua.LNumber(len(s.chunks[index(l)])))
+			return 1
+		},
+		"getBytes": func(l *lua.LState) int {
+			from := l.CheckInt(2)
+			l.Push(lua.LString(s.chunks[index(l)][from : from+l.CheckInt(3)]))
+			return 1
+		},
+		"setBytes": func(l *lua.LState) int {
+			s.out[index(l)] = []byte(l.CheckString(2))
+			return 0
+		},
+	}
 	l.Push(l.NewFunction(func(l *lua.LState) int {
 		if next == len(s.chunks) {
 			return 0
 		}
-		at := next
+		s.out = append(s.out, s.chunks[next])
+		chunk := s.methods(methods)
+		chunk.RawSetString("index", lua.LNumber(next))
 		next++
-		s.out = append(s.out, s.chunks[at])
-		l.Push(s.methods(map[string]lua.LGFunction{
-			"length":   returning(lua.LNumber(len(s.chunks[at]))),
-			"getBytes": returning(lua.LString(s.chunks[at])),
-			"setBytes": func(l *lua.LState) int {
-				s.out[at] = []byte(l.CheckString(2))
-				return 0
-			},
-		}))
+		l.Push(chunk)
 		return 1
 	}))
 	return 1

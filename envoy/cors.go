@@ -18,8 +18,8 @@ import (
 const filterCORS = "envoy.filters.http.cors"
 
 // corsFilter stands first: browsers ask without a key whether they may ask, and have
-// to be told too why something was refused. It does nothing without a policy.
-func corsFilter() *hcmv3.HttpFilter { return filter(filterCORS, false, typed(&corsv3.Cors{})) }
+// to be told too why something was refused. It is there where a host has a policy.
+func corsFilter() *hcmv3.HttpFilter { return filter(filterCORS, true, typed(&corsv3.Cors{})) }
 
 // What browsers let a page send and read. The official SDKs have many headers of their
 // own, which change; a star covers them in browsers where it may stand beside others,

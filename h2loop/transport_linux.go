@@ -88,13 +88,16 @@ func takeOver(conn syscall.Conn, patience time.Duration) (*socket, error) {
 
 func duplicate(fd int) (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0) }
 
-// poll has Go's poller wait.
+// poll has Go's poller wait. It hears of an epoll instance of this socket's own, which tells
+// of nothing but what there is to read: Go's asks of each file that it knows also when it can be
+// written to, and so would wake a thread each time that the client has taken an answer.
 func (s *socket) poll() error {
-	fd, err := duplicate(s.fd)
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
-		return err
+		return os.NewSyscallError("epoll_create1", err)
 	}
-	if err := unix.SetNonblock(fd, true); err != nil {
+	readable := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP}
+	if err := errors.Join(unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, s.fd, &readable), unix.SetNonblock(fd, true)); err != nil {
 		return errors.Join(err, unix.Close(fd))
 	}
 	s.polled = os.NewFile(uintptr(fd), "socket")
@@ -148,8 +151,8 @@ func (s *socket) read(b []byte) (int, error) {
 }
 
 // receive reads what there is, and tells whether there is something to tell.
-func (s *socket) receive(fd uintptr) bool {
-	n, err := atOnce(unix.SYS_RECVFROM, fd, s.buffer, 0)
+func (s *socket) receive(uintptr) bool {
+	n, err := atOnce(unix.SYS_RECVFROM, uintptr(s.fd), s.buffer, 0)
 	if errors.Is(err, unix.EAGAIN) {
 		return false
 	}

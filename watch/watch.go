@@ -43,7 +43,7 @@ func Files(ctx context.Context, files []string, log zerolog.Logger, changed func
 	}
 	quiet := time.NewTimer(0)
 	defer quiet.Stop()
-	poll := time.NewTicker(Poll)
+	poll := time.NewTimer(nextPoll())
 	defer poll.Stop()
 	seen := looks(files)
 	for {
@@ -64,6 +64,7 @@ func Files(ctx context.Context, files []string, log zerolog.Logger, changed func
 			log.Warn().Err(err).Msg("watching files")
 			quiet.Reset(Settle)
 		case <-poll.C:
+			poll.Reset(nextPoll())
 			if now := looks(files); !slices.Equal(now, seen) {
 				seen = now
 				quiet.Reset(Settle)
@@ -73,6 +74,13 @@ func Files(ctx context.Context, files []string, log zerolog.Logger, changed func
 			changed()
 		}
 	}
+}
+
+// nextPoll is how long it is to the next poll. All files are looked at in the same moment, so
+// that a process that has nothing to do wakes up once for all of them.
+func nextPoll() time.Duration {
+	now := time.Now()
+	return now.Truncate(Poll).Add(Poll).Sub(now)
 }
 
 // concerns tells whether a change in a watched folder may be of one of the files:
