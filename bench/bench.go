@@ -15,6 +15,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/weir-gateway/weir/e2e/site"
 	"github.com/weir-gateway/weir/envoy"
 )
@@ -66,8 +68,8 @@ func (b *bench) build(ctx context.Context) (err error) {
 }
 
 // measure runs the plan. All chains run all the time, idle but for the one that
-// is measured, and take turns of a few seconds: a machine may be faster now and
-// slower in a minute, and the chains are to be compared on the same one.
+// is measured and the one beside it, and take turns of a few seconds: a machine may be faster
+// now and slower in a minute, and the chains are to be compared on the same one.
 func (b *bench) measure(ctx context.Context) (runs []run, err error) {
 	b.simulator, err = startChild(ctx, regexp.MustCompile(`http://(\S+)/v1$`), b.weir, "simulate", "--listen", "127.0.0.1:0", "--model", modelName)
 	if err != nil {
@@ -183,7 +185,7 @@ func (b *bench) turns(ctx context.Context, runs []run, round int, w *workload) (
 		if !slices.Contains(w.chains, name) {
 			continue
 		}
-		r, err := b.run(ctx, b.chains[name], w)
+		r, err := b.run(ctx, b.chains[name], b.beside(name, w), w)
 		if err != nil {
 			return nil, fmt.Errorf("round %d, %s: %w", round, name, err)
 		}
@@ -197,23 +199,33 @@ func (b *bench) turns(ctx context.Context, runs []run, round int, w *workload) (
 	return runs, nil
 }
 
+// beside is plain Envoy where it has the same load at the same time: on a machine of which
+// others have a part too, streams take half as much again in one turn as in the next, and what
+// two chains take at the same time varies by 2 %.
+func (b *bench) beside(name string, w *workload) *chain {
+	if w.tokens == 0 || name == chainPlain {
+		return nil
+	}
+	return b.chains[chainPlain]
+}
+
 // run measures a workload, after a warm-up.
-func (b *bench) run(ctx context.Context, c *chain, w *workload) (run, error) {
+func (b *bench) run(ctx context.Context, c, beside *chain, w *workload) (run, error) {
 	if _, err := drive(ctx, c.addr, w, w.warmup); err != nil {
 		return run{}, err
 	}
 	pause(ctx)
 	start := time.Now()
-	before, err := readUsage(c, b.simulator.pid())
+	before, err := readUsage(c, beside, b.simulator.pid())
 	if err != nil {
 		return run{}, err
 	}
-	t, err := drive(ctx, c.addr, w, w.count)
+	t, err := driveBoth(ctx, c, beside, w)
 	if err != nil {
 		return run{}, err
 	}
 	pause(ctx)
-	after, err := readUsage(c, b.simulator.pid())
+	after, err := readUsage(c, beside, b.simulator.pid())
 	if err != nil {
 		return run{}, err
 	}
@@ -223,6 +235,23 @@ func (b *bench) run(ctx context.Context, c *chain, w *workload) (run, error) {
 		Figures: newFigures(t, used, w.count),
 		Others:  used.others().Seconds() / time.Since(start).Seconds() / float64(runtime.NumCPU()),
 	}, nil
+}
+
+// driveBoth sends a load to a chain, and to the one beside it if there is one.
+func driveBoth(ctx context.Context, c, beside *chain, w *workload) (t timing, err error) {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		t, err = drive(ctx, c.addr, w, w.count)
+		return err
+	})
+	if beside != nil {
+		group.Go(func() error {
+			_, err := drive(ctx, beside.addr, w, w.count)
+			return err
+		})
+	}
+	err = group.Wait()
+	return t, err
 }
 
 func pause(ctx context.Context) {

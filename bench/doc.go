@@ -21,6 +21,9 @@
 // do. Of several rounds the least of each figure is taken, since all that
 // disturbs a measurement makes it larger.
 //
+// Streams are compared with plain Envoy at the same time: each chain has them beside plain
+// Envoy, which has as many, and the ratio of what both took is the figure.
+//
 // Latency at a rate is another matter: requests are sent when they are due,
 // whether others are answered or not, and the time of each begins then, so that a
 // chain that stalls is not asked less for it. Medians of the rounds are taken.

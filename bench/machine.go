@@ -109,20 +109,24 @@ func busyTime(stat []byte) (time.Duration, error) {
 type usage struct {
 	Envoy     time.Duration `json:"envoy_ns"`
 	Server    time.Duration `json:"server_ns"` // the no-op server or weir
+	Plain     time.Duration `json:"plain_ns"`  // plain Envoy, if it had the same load at the same time
 	Redis     time.Duration `json:"redis_ns"`
 	Simulator time.Duration `json:"simulator_ns"`
 	Client    time.Duration `json:"client_ns"` // this program
 	Machine   time.Duration `json:"machine_ns"`
 }
 
-// readUsage reads every clock now.
-func readUsage(c *chain, simulator int) (usage, error) {
+// readUsage reads every clock now, of a chain and of plain Envoy beside it, if that is there.
+func readUsage(c, beside *chain, simulator int) (usage, error) {
 	var u usage
 	var errs []error
+	if beside == nil {
+		beside = &chain{}
+	}
 	for _, p := range []struct {
 		pid int
 		to  *time.Duration
-	}{{c.envoy, &u.Envoy}, {c.server, &u.Server}, {c.redis, &u.Redis}, {simulator, &u.Simulator}, {os.Getpid(), &u.Client}} {
+	}{{c.envoy, &u.Envoy}, {c.server, &u.Server}, {c.redis, &u.Redis}, {beside.envoy, &u.Plain}, {simulator, &u.Simulator}, {os.Getpid(), &u.Client}} {
 		if p.pid == 0 {
 			continue // no such part in this chain
 		}
@@ -142,12 +146,12 @@ func readUsage(c *chain, simulator int) (usage, error) {
 // since is what was used from u to v.
 func (u usage) since(earlier usage) usage {
 	return usage{
-		Envoy: u.Envoy - earlier.Envoy, Server: u.Server - earlier.Server, Redis: u.Redis - earlier.Redis,
+		Envoy: u.Envoy - earlier.Envoy, Server: u.Server - earlier.Server, Redis: u.Redis - earlier.Redis, Plain: u.Plain - earlier.Plain,
 		Simulator: u.Simulator - earlier.Simulator, Client: u.Client - earlier.Client, Machine: u.Machine - earlier.Machine,
 	}
 }
 
 // others is what programs used that have no part in the benchmark.
 func (u usage) others() time.Duration {
-	return max(0, u.Machine-u.Envoy-u.Server-u.Redis-u.Simulator-u.Client)
+	return max(0, u.Machine-u.Envoy-u.Server-u.Redis-u.Plain-u.Simulator-u.Client)
 }

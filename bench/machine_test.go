@@ -37,6 +37,9 @@ func TestOthers(t *testing.T) {
 	if got := used.others(); got != 4 {
 		t.Errorf("others %d, want 4", got)
 	}
+	if got := (usage{Machine: 10, Envoy: 4, Plain: 5}).others(); got != 1 {
+		t.Errorf("others %d, want 1: plain Envoy beside is none of them", got)
+	}
 	if got := (usage{Machine: 1, Server: 2}).others(); got != 0 {
 		t.Errorf("others %d, want 0: /proc/stat is coarser than the clocks", got)
 	}

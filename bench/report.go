@@ -50,9 +50,10 @@ type summary struct {
 
 	RequestWeir float64 `json:"request_weir_to_noop"`
 	RequestNoop float64 `json:"request_noop_to_plain"`
-	StreamWeir  float64 `json:"stream_weir_to_plain"`  // read inside of Envoy
-	StreamPiece float64 `json:"stream_piece_to_plain"` // seen by weir
-	StreamNoop  float64 `json:"stream_noop_to_plain"`
+	// Of streams, at the same time.
+	StreamWeir  spread `json:"stream_weir_to_plain"`  // read inside of Envoy
+	StreamPiece spread `json:"stream_piece_to_plain"` // seen by weir
+	StreamNoop  spread `json:"stream_noop_to_plain"`
 	// A request that weir refuses to one that the no-op server lets pass.
 	Refused401 float64 `json:"refused_401_to_noop"`
 	Refused429 float64 `json:"refused_429_to_noop"`
@@ -123,7 +124,7 @@ func (r *report) choose(workload string) {
 }
 
 func (r *report) summarize() {
-	request, stream, alone := r.Best[plainly], r.Best[streamName(usual)], r.Best[single]
+	request, alone := r.Best[plainly], r.Best[single]
 	r.Summary = summary{
 		AddedRequest: r.added(chainWeir, func(f at) float64 { return f(plainly).Server }, plainly),
 		AddedChunk:   r.added(chainPiece, func(f at) float64 { return chunk(f).Server }, streamName(shortest), streamName(longest)),
@@ -132,9 +133,9 @@ func (r *report) summarize() {
 		AddedP99:     alone[chainWeir].P99 - alone[chainPlain].P99,
 		RequestWeir:  request[chainWeir].Both / request[chainNoop].Both,
 		RequestNoop:  request[chainNoop].Both / request[chainPlain].Both,
-		StreamWeir:   stream[chainWeir].Both / stream[chainPlain].Both,
-		StreamPiece:  stream[chainPiece].Both / stream[chainPlain].Both,
-		StreamNoop:   stream[chainNoop].Both / stream[chainPlain].Both,
+		StreamWeir:   r.toPlain(streamName(usual), chainWeir),
+		StreamPiece:  r.toPlain(streamName(usual), chainPiece),
+		StreamNoop:   r.toPlain(streamName(usual), chainNoop),
 		Refused401:   r.Best[unknown][chainWeir].Both / request[chainNoop].Both,
 		Refused429:   r.Best[limited][chainWeir].Both / request[chainNoop].Both,
 		Chunk:        map[string]chunkCost{},
@@ -243,20 +244,25 @@ func (r *report) alone(w io.Writer) {
 
 func (r *report) streams(w io.Writer) {
 	fmt.Fprintf(w, "\nStream: %d tokens, one a chunk every %v, %d at a time\n", usual, pace, r.atOnce())
-	fmt.Fprintln(w, "\tfirst byte p50 ms\tp99 ms\tEnvoy\tGo server\tEnvoy + Go\tsimulator\t÷ plain\tin the rounds\t")
+	fmt.Fprintln(w, "\tfirst byte p50 ms\tp99 ms\tEnvoy\tGo server\tEnvoy + Go\tsimulator\t÷ plain at the same time\tleast … most\t")
 	r.inOrder(streamName(usual), func(chain string, v figures) {
+		fmt.Fprintf(w, "%s\t%.2f\t%.2f\t%.0f\t%.0f\t%.0f\t%.0f\t", chain, v.FirstP50, v.FirstP99, v.Envoy, v.Server, v.Both, v.Simulator)
+		if chain == chainPlain {
+			fmt.Fprintln(w, "\t\t")
+			return
+		}
 		ratios := r.toPlain(streamName(usual), chain)
-		fmt.Fprintf(w, "%s\t%.2f\t%.2f\t%.0f\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f (%.2f … %.2f)\t\n", chain, v.FirstP50, v.FirstP99,
-			v.Envoy, v.Server, v.Both, v.Simulator, v.Both/r.Best[streamName(usual)][chainPlain].Both,
-			ratios.Median, ratios.Least, ratios.Most)
+		fmt.Fprintf(w, "%.2f\t%.2f … %.2f\t\n", ratios.Median, ratios.Least, ratios.Most)
 	})
 }
 
-// toPlain is the CPU time that a chain took to plain Envoy's, in the rounds that count.
+// toPlain is the CPU time that a chain took to plain Envoy's at the same time, in the rounds
+// that count.
 func (r *report) toPlain(workload, chain string) spread {
 	var ratios []float64
 	for k := range r.count[workload] {
-		ratios = append(ratios, r.inRound(k, chain)(workload).Both/r.inRound(k, chainPlain)(workload).Both)
+		v := r.inRound(k, chain)(workload)
+		ratios = append(ratios, v.Both/v.Plain)
 	}
 	return newSpread(ratios)
 }
@@ -307,7 +313,7 @@ Envoy and Go together
 Latency that weir adds to plain Envoy, one request at a time
   p50 %.2f ms, p99 %.2f ms
 `, s.AddedRequest, targetRequest, s.AddedChunk, targetChunk, usual, s.AddedStream,
-		s.RequestWeir, s.RequestNoop, s.StreamNoop, s.StreamWeir, goalNative, s.StreamPiece, goalPieces, s.AddedP50, s.AddedP99)
+		s.RequestWeir, s.RequestNoop, s.StreamNoop.Median, s.StreamWeir.Median, goalNative, s.StreamPiece.Median, goalPieces, s.AddedP50, s.AddedP99)
 	if err != nil {
 		return fmt.Errorf("print the report: %w", err)
 	}
@@ -315,7 +321,7 @@ Latency that weir adds to plain Envoy, one request at a time
 }
 
 // printRounds writes what each round of each load took, and its ratio to plain Envoy in
-// the same round.
+// the same round; of streams, at the same time.
 func (r *report) printRounds(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for i := range r.plan.workloads {
@@ -323,8 +329,11 @@ func (r *report) printRounds(w io.Writer) error {
 		fmt.Fprintf(t, "\n%s, CPU µs\n\tround\tEnvoy\tGo server\tEnvoy + Go\t÷ plain\tp50 ms\t\n", name)
 		for _, chain := range r.plan.workloads[i].chains {
 			for k := range r.count[name] {
-				v, plain := r.inRound(k, chain)(name), r.inRound(k, chainPlain)(name)
-				fmt.Fprintf(t, "%s\t%d\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f\t\n", chain, r.count[name][k], v.Envoy, v.Server, v.Both, v.Both/plain.Both, v.P50)
+				v, plain := r.inRound(k, chain)(name), r.inRound(k, chainPlain)(name).Both
+				if v.Plain > 0 {
+					plain = v.Plain
+				}
+				fmt.Fprintf(t, "%s\t%d\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f\t\n", chain, r.count[name][k], v.Envoy, v.Server, v.Both, v.Both/plain, v.P50)
 			}
 		}
 	}

@@ -52,10 +52,16 @@ type figures struct {
 	Redis     float64 `json:"redis_us"`
 	Simulator float64 `json:"simulator_us"`
 	Both      float64 `json:"envoy_and_server_us"`
+	// What plain Envoy took for the same load at the same time; 0: it had none.
+	Plain float64 `json:"plain_us"`
 }
 
 // newFigures sums a run up.
 func newFigures(t timing, u usage, count int) figures {
+	simulated := count
+	if u.Plain > 0 {
+		simulated *= 2
+	}
 	return figures{
 		PerSecond: float64(count) / t.wall.Seconds(),
 		P50:       micros(percentile(t.total, 0.50), 1000),
@@ -67,8 +73,9 @@ func newFigures(t timing, u usage, count int) figures {
 		Envoy:     micros(u.Envoy, count),
 		Server:    micros(u.Server, count),
 		Redis:     micros(u.Redis, count),
-		Simulator: micros(u.Simulator, count),
+		Simulator: micros(u.Simulator, simulated),
 		Both:      micros(u.Envoy+u.Server, count),
+		Plain:     micros(u.Plain, count),
 	}
 }
 
@@ -80,6 +87,6 @@ func best(a, b figures) figures {
 		FirstP50: min(a.FirstP50, b.FirstP50), FirstP99: min(a.FirstP99, b.FirstP99),
 		LateP99: min(a.LateP99, b.LateP99), Alone: max(a.Alone, b.Alone),
 		Envoy: min(a.Envoy, b.Envoy), Server: min(a.Server, b.Server),
-		Redis: min(a.Redis, b.Redis), Simulator: min(a.Simulator, b.Simulator), Both: min(a.Both, b.Both),
+		Redis: min(a.Redis, b.Redis), Simulator: min(a.Simulator, b.Simulator), Both: min(a.Both, b.Both), Plain: min(a.Plain, b.Plain),
 	}
 }

@@ -50,6 +50,10 @@ func TestFigures(t *testing.T) {
 	if a.PerSecond != 5 || a.P50 != 1 || a.P99 != 3 || a.FirstP50 != 1 || a.Envoy != 300 || a.Server != 100 || a.Both != 400 {
 		t.Errorf("figures %+v", a)
 	}
+	beside := newFigures(timing{}, usage{Envoy: 3 * time.Millisecond, Plain: 2 * time.Millisecond, Simulator: 4 * time.Millisecond}, 10)
+	if beside.Both != 300 || beside.Plain != 200 || beside.Simulator != 200 {
+		t.Errorf("beside plain Envoy %+v", beside)
+	}
 	b := a
 	b.PerSecond, b.P50, b.Server = 9, 0.5, 120
 	if got := best(a, b); got.PerSecond != 9 || got.P50 != 0.5 || got.Server != 100 {
