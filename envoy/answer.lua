@@ -373,10 +373,9 @@ function envoy_on_response(handle)
     return
   end
   local notes = ""
-  local function set(space, name, value) handle:streamInfo():dynamicMetadata():set(space, name, value) end
   local note = notebook(function(text)
     notes = text
-    set("weir.answer", "notes", text)
+    handle:streamInfo():dynamicMetadata():set("weir.answer", "notes", text)
   end)
   local told = false
   -- While weir is told, Envoy holds the answer. If there is no weir it goes on.
@@ -386,11 +385,12 @@ function envoy_on_response(handle)
       [":method"] = "POST", [":path"] = "/answers/" .. plan["exchange"], [":authority"] = "weir",
     }, notes, 1000)
     if answer[":status"] == "204" then
-      set("weir", "metering", "settled")
+      local metadata = handle:streamInfo():dynamicMetadata()
+      metadata:set("weir", "metering", "settled")
       for _, name in ipairs({ "input_tokens", "output_tokens" }) do -- for the access log
         local tokens = tonumber(answer["x-weir-" .. name:gsub("_", "-")])
         if tokens then
-          set("weir", name, tokens)
+          metadata:set("weir", name, tokens)
         end
       end
     end
