@@ -11,15 +11,18 @@ import (
 )
 
 // NewLogger returns a logger that writes to w: JSON for programs, colours on a
-// terminal. format is auto, json or pretty; level is one of zerolog's.
-func NewLogger(w io.Writer, level, format string) (zerolog.Logger, error) {
+// terminal. format is auto, json or pretty; level is one of zerolog's. What flush has not
+// written may be lost; see Lines.
+func NewLogger(w io.Writer, level, format string) (log zerolog.Logger, flush func() error, err error) {
 	lvl, err := zerolog.ParseLevel(level)
 	if err != nil || level == "" {
-		return zerolog.Nop(), fmt.Errorf("log level %q: want trace, debug, info, warn or error", level)
+		return zerolog.Nop(), nil, fmt.Errorf("log level %q: want trace, debug, info, warn or error", level)
 	}
+	lines := NewLines(w)
+	w = lines
 	switch format {
 	case "auto":
-		f, ok := w.(*os.File)
+		f, ok := lines.w.(*os.File)
 		if ok && isatty.IsTerminal(f.Fd()) {
 			w = console(w)
 		}
@@ -27,9 +30,9 @@ func NewLogger(w io.Writer, level, format string) (zerolog.Logger, error) {
 		w = console(w)
 	case "json":
 	default:
-		return zerolog.Nop(), fmt.Errorf("log format %q: want auto, json or pretty", format)
+		return zerolog.Nop(), nil, fmt.Errorf("log format %q: want auto, json or pretty", format)
 	}
-	return zerolog.New(w).Level(lvl).With().Timestamp().Logger(), nil
+	return zerolog.New(w).Level(lvl).With().Timestamp().Logger(), lines.Flush, nil
 }
 
 func console(w io.Writer) io.Writer {

@@ -105,10 +105,11 @@ func (f logFlags) logger(e *env) (zerolog.Logger, error) {
 	if level == "" {
 		level = "info"
 	}
-	log, err := telemetry.NewLogger(e.stderr, level, f.LogFormat)
+	log, flush, err := telemetry.NewLogger(e.stderr, level, f.LogFormat)
 	if err != nil {
 		return log, usageError{err}
 	}
+	e.flush = flush
 	return log, nil
 }
 

@@ -69,6 +69,7 @@ type env struct {
 	getenv         func(string) (string, bool)
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	flush          func() error // writes what the log still has to say; nil: there is no log
 }
 
 // errNo is for answers that are a plain no, whose reasons are printed already.
@@ -99,7 +100,12 @@ func run(signals ends, args []string, getenv func(string) (string, bool), stdin 
 		return 2
 	}
 	var usage usageError
-	switch err := command.Run(&env{ctx: signals.stop, cut: signals.cut, orderly: signals.orderly, getenv: getenv, stdin: stdin, stdout: stdout, stderr: stderr}); {
+	e := &env{ctx: signals.stop, cut: signals.cut, orderly: signals.orderly, getenv: getenv, stdin: stdin, stdout: stdout, stderr: stderr}
+	err = command.Run(e)
+	if e.flush != nil {
+		_ = e.flush() // whom would it be told?
+	}
+	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &usage):
