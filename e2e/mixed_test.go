@@ -202,7 +202,7 @@ func compareParted(t *testing.T, records []ledger.Record, truth map[string]simul
 	slices.Sort(off)
 	p90 := off[len(off)*9/10]
 	sum := 100 * float64(charged-made) / float64(made)
-	t.Logf("%d of %d estimated: %d tokens for %d, %+.1f %% in sum; the p90 of their errors is %.2f of what is allowed", len(off), len(records), charged, made, sum, p90)
+	t.Logf("%s: %d of %d estimated: %d tokens for %d, %+.1f %% in sum; the p90 of their errors is %.2f of what is allowed", t.Name(), len(off), len(records), charged, made, sum, p90)
 	if len(off) < len(records)/10 {
 		t.Errorf("only %d were estimated: the test shows little", len(off))
 	}
