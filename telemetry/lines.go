@@ -13,10 +13,10 @@ const (
 	lineRoom = 32 << 10               // how many bytes of them
 )
 
-// Lines are a log's way to its file. A line that tells of what is well waits for others, up to the next
-// tenth of a second: each write wakes the thread by which Go's runtime looks after those that wait
-// in system calls, and it goes on to look every 20 µs. Warnings and errors are written at
-// once, after those that wait.
+// Lines are a log's way to its file. Those that may wait do so for others, up to the next tenth of a
+// second: each write wakes the thread by which Go's runtime looks after those that wait in
+// system calls, and it goes on to look every 20 µs. All others, and warnings and errors in any
+// case, are written at once, after those that wait.
 type Lines struct {
 	mu      sync.Mutex // guards what follows
 	waiting []byte
@@ -31,13 +31,21 @@ type Lines struct {
 // NewLines returns lines to w. Who does not call Flush at the end loses those that wait.
 func NewLines(w io.Writer) *Lines { return &Lines{w: w} }
 
-// Write writes p at once.
-func (l *Lines) Write(p []byte) (int, error) { return l.WriteLevel(zerolog.NoLevel, p) }
+// Write writes whole lines at once.
+func (l *Lines) Write(p []byte) (int, error) { return l.write(p, false) }
 
-// WriteLevel takes a whole line of that level. It fails if one that is written at once, or that
-// had no room to wait, could not be written.
-func (l *Lines) WriteLevel(level zerolog.Level, p []byte) (int, error) {
-	if l.add(p, level >= zerolog.WarnLevel) {
+// Patient takes lines that may wait. What it could not write later is lost.
+func (l *Lines) Patient() zerolog.LevelWriter { return patient{l} }
+
+// patient are Lines of which those that tell of what is well may wait.
+type patient struct{ *Lines }
+
+func (l patient) WriteLevel(level zerolog.Level, p []byte) (int, error) {
+	return l.write(p, level < zerolog.WarnLevel)
+}
+
+func (l *Lines) write(p []byte, mayWait bool) (int, error) {
+	if l.add(p, mayWait) {
 		return len(p), nil
 	}
 	if err := l.Flush(); err != nil {
@@ -46,12 +54,12 @@ func (l *Lines) WriteLevel(level zerolog.Level, p []byte) (int, error) {
 	return len(p), nil
 }
 
-// add tells whether what waits may wait.
-func (l *Lines) add(p []byte, urgent bool) bool {
+// add tells whether all may wait that has to be written.
+func (l *Lines) add(p []byte, mayWait bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.waiting = append(l.waiting, p...)
-	if urgent || len(l.waiting) > lineRoom {
+	if !mayWait || len(l.waiting) > lineRoom {
 		return false
 	}
 	if !l.armed {

@@ -37,7 +37,7 @@ func (f *slowFile) String() string {
 func TestLinesWaitForEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		file := &slowFile{}
-		log := zerolog.New(NewLines(file))
+		log := zerolog.New(NewLines(file).Patient())
 		log.Info().Msg("one")
 		log.Debug().Msg("two")
 		synctest.Wait()
@@ -66,7 +66,7 @@ func TestLinesWaitForEachOther(t *testing.T) {
 
 func TestLinesBeyondTheRoomAreWritten(t *testing.T) {
 	file := &slowFile{}
-	log := zerolog.New(NewLines(file))
+	log := zerolog.New(NewLines(file).Patient())
 	log.Info().Str("long", strings.Repeat("x", lineRoom)).Send()
 	if n := len(file.String()); n < lineRoom {
 		t.Errorf("%d bytes written", n)
@@ -79,10 +79,13 @@ func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left
 
 func TestLinesTellOfFailures(t *testing.T) {
 	l := NewLines(fullDisk{})
-	if _, err := l.WriteLevel(zerolog.InfoLevel, []byte("one\n")); err != nil {
+	if _, err := l.Patient().WriteLevel(zerolog.InfoLevel, []byte("one\n")); err != nil {
 		t.Errorf("a line that waits: %v", err)
 	}
-	if _, err := l.WriteLevel(zerolog.ErrorLevel, []byte("two\n")); err == nil {
+	if _, err := l.Patient().WriteLevel(zerolog.ErrorLevel, []byte("two\n")); err == nil {
+		t.Error("an error that could not be written is taken for written")
+	}
+	if _, err := l.Write([]byte("three\n")); err == nil {
 		t.Error("a line that could not be written is taken for written")
 	}
 	if err := l.Flush(); err != nil {
@@ -93,7 +96,7 @@ func TestLinesTellOfFailures(t *testing.T) {
 func TestLinesFromManySides(t *testing.T) {
 	file := &slowFile{}
 	l := NewLines(file)
-	log := zerolog.New(l)
+	log := zerolog.New(l.Patient())
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {

@@ -194,15 +194,12 @@ func TestScrape(t *testing.T) {
 
 func TestLogger(t *testing.T) {
 	var buf bytes.Buffer
-	log, flush, err := NewLogger(&buf, "info", "auto")
+	log, err := NewLogger(&buf, "info", "auto")
 	if err != nil {
 		t.Fatal(err)
 	}
 	log.Debug().Msg("hidden")
 	log.Info().Str("a", "b").Msg("shown")
-	if err := flush(); err != nil {
-		t.Fatal(err)
-	}
 	var line map[string]any
 	if err := json.Unmarshal(buf.Bytes(), &line); err != nil {
 		t.Fatalf("not one JSON line: %v: %q", err, buf.String())
@@ -210,20 +207,24 @@ func TestLogger(t *testing.T) {
 	if line["message"] != "shown" || line["a"] != "b" || line["time"] == nil {
 		t.Errorf("line %v", line)
 	}
+	log.Requests.Info().Msg("of a request")
+	if strings.Contains(buf.String(), "of a request") {
+		t.Error("a request's line does not wait")
+	}
+	if err := log.Flush(); err != nil || !strings.Contains(buf.String(), "of a request") {
+		t.Errorf("flushed: %v, %s", err, buf.String())
+	}
 }
 
 // TestLogFormats: the same event for programs and for people.
 func TestLogFormats(t *testing.T) {
 	for format, want := range map[string]bool{"json": true, "pretty": false} {
 		var buf bytes.Buffer
-		log, flush, err := NewLogger(&buf, "info", format)
+		log, err := NewLogger(&buf, "info", format)
 		if err != nil {
 			t.Fatal(err)
 		}
 		log.Info().Str("a", "b").Msg("shown")
-		if err := flush(); err != nil {
-			t.Fatal(err)
-		}
 		if json.Valid(buf.Bytes()) != want || !strings.Contains(buf.String(), "shown") || strings.Count(buf.String(), "\n") != 1 {
 			t.Errorf("%s: %q", format, buf.String())
 		}
@@ -232,7 +233,7 @@ func TestLogFormats(t *testing.T) {
 
 func TestLoggerSaysWhatItTakes(t *testing.T) {
 	for _, tt := range [][3]string{{"loud", "auto", "want trace, debug"}, {"", "auto", "want trace"}, {"info", "xml", "want auto, json or pretty"}} {
-		if _, _, err := NewLogger(io.Discard, tt[0], tt[1]); err == nil || !strings.Contains(err.Error(), tt[2]) {
+		if _, err := NewLogger(io.Discard, tt[0], tt[1]); err == nil || !strings.Contains(err.Error(), tt[2]) {
 			t.Errorf("level %q, format %q: error %v, want %q", tt[0], tt[1], err, tt[2])
 		}
 	}

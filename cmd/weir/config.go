@@ -105,12 +105,12 @@ func (f logFlags) logger(e *env) (zerolog.Logger, error) {
 	if level == "" {
 		level = "info"
 	}
-	log, flush, err := telemetry.NewLogger(e.stderr, level, f.LogFormat)
+	log, err := telemetry.NewLogger(e.stderr, level, f.LogFormat)
 	if err != nil {
-		return log, usageError{err}
+		return zerolog.Nop(), usageError{err}
 	}
-	e.flush = flush
-	return log, nil
+	e.log = log
+	return log.Logger, nil
 }
 
 // demo is the built-in configuration, with those values of its variables.

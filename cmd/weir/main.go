@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/weir-gateway/weir/telemetry"
 )
 
 // version is set by the linker.
@@ -69,7 +71,7 @@ type env struct {
 	getenv         func(string) (string, bool)
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	flush          func() error // writes what the log still has to say; nil: there is no log
+	log            *telemetry.Log // of a command that has one
 }
 
 // errNo is for answers that are a plain no, whose reasons are printed already.
@@ -102,8 +104,8 @@ func run(signals ends, args []string, getenv func(string) (string, bool), stdin 
 	var usage usageError
 	e := &env{ctx: signals.stop, cut: signals.cut, orderly: signals.orderly, getenv: getenv, stdin: stdin, stdout: stdout, stderr: stderr}
 	err = command.Run(e)
-	if e.flush != nil {
-		_ = e.flush() // whom would it be told?
+	if e.log != nil {
+		_ = e.log.Flush() // whom would it be told?
 	}
 	switch {
 	case err == nil:

@@ -18,6 +18,7 @@ import (
 	"github.com/weir-gateway/weir/envoy"
 	"github.com/weir-gateway/weir/keyring"
 	"github.com/weir-gateway/weir/simulator"
+	"github.com/weir-gateway/weir/telemetry"
 )
 
 // demoListen is where the demo listens: on this machine only.
@@ -166,7 +167,7 @@ func (c *serveCmd) Run(e *env) error {
 	if err := secureDir(dir); err != nil {
 		return err
 	}
-	s, done, err := startServer(site, dir, log)
+	s, done, err := startServer(site, dir, e.log)
 	if err != nil {
 		return err
 	}
@@ -192,7 +193,7 @@ func (c *serveCmd) Run(e *env) error {
 
 // startServer opens the sockets and serves them. What ends the servers comes
 // out of the channel.
-func startServer(site *site, dir string, log zerolog.Logger) (*server, <-chan error, error) {
+func startServer(site *site, dir string, log *telemetry.Log) (*server, <-chan error, error) {
 	sockets, err := envoy.SocketsIn(dir)
 	if err != nil {
 		return nil, nil, err
@@ -299,7 +300,7 @@ func (c *upCmd) Run(e *env) error {
 	if err := secureDir(dir); err != nil {
 		return err
 	}
-	s, done, err := startServer(site, dir, log)
+	s, done, err := startServer(site, dir, e.log)
 	if err != nil {
 		return err
 	}

@@ -74,7 +74,8 @@ type server struct {
 }
 
 // newServer wires the parts in the order in which they need each other.
-func newServer(cfg *config.Config, load func() (*config.Config, error), keys *keyring.Keyring, sockets envoy.Sockets, log zerolog.Logger) (*server, error) {
+func newServer(cfg *config.Config, load func() (*config.Config, error), keys *keyring.Keyring, sockets envoy.Sockets, logs *telemetry.Log) (*server, error) {
+	log := logs.Logger
 	s := &server{cfg: cfg, log: log, sockets: sockets, keys: keys}
 	s.config.Store(cfg)
 	s.reloader = &reloader{server: s, load: load, log: log, loaded: time.Now()}
@@ -96,7 +97,7 @@ func newServer(cfg *config.Config, load func() (*config.Config, error), keys *ke
 		return nil, err
 	}
 	s.gateway, err = gateway.New(gateway.Options{
-		Config: cfg, Models: s.upstreams, Keys: keys, Limits: s.store, Instance: instance, Ledger: s.ledger, Metrics: metrics, Traces: s.traces, Log: log,
+		Config: cfg, Models: s.upstreams, Keys: keys, Limits: s.store, Instance: instance, Ledger: s.ledger, Metrics: metrics, Traces: s.traces, Log: logs.Requests,
 	})
 	if err != nil {
 		return nil, err
